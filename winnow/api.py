@@ -1,0 +1,88 @@
+"""What `import winnow` offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from winnow.data.open import open_source
+from winnow.data.source import Source
+from winnow.report.run import write_run_report
+from winnow.train.fit import Run, Settings
+from winnow.train.fit import fit as _fit
+from winnow.train.progress import Progress
+
+__all__ = ["Run", "fit", "open_source"]
+
+
+def fit(
+    source: Source,
+    method: str = "winnow",
+    *,
+    out: str | Path | None = None,
+    test: Source | None = None,
+    model: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    validation: float = 0.05,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    **hyperparameters: Any,
+) -> Run:
+    """Trains an image classifier on noisy labels and says which labels it doubts.
+
+    Args:
+        source: from `open_source`.
+        method: a name of `winnow methods`, or `file.py:Class`.
+        out: the run folder; a temporary one by default.
+        test: images with true labels; by default those that a built-in brings.
+        model: `mlp`, `convnet` or `speednet`; by default chosen from image size and device.
+        epochs: passes over the data; by default chosen from its size.
+        batch_size: images a step.
+        learning_rate: before the schedule; by default the network's own.
+        seed: of every random decision.
+        validation: share of the labelled images held out to choose a best epoch on.
+        device: `auto`, `cpu`, `cuda`, ...
+        precision: `auto`, `bf16` or `float32`.
+        threads: of the CPU's arithmetic.
+        resume: go on with what `out` holds.
+        force: replace what `out` holds.
+        progress: hears of the work.
+        hyperparameters: of the method.
+
+    Returns:
+        The run: its folder, its summary, its table of labels.
+
+    Raises:
+        winnow.errors.WinnowError: with one line that says what, where and what to do.
+    """
+    settings = Settings(
+        method=method,
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        validation=validation,
+        device=device,
+        precision=precision,
+        threads=threads,
+        hyperparameters=hyperparameters,
+    )
+    run = _fit(
+        source,
+        settings,
+        Path(out) if out is not None else None,
+        test=test,
+        resume=resume,
+        force=force,
+        progress=progress,
+    )
+    write_run_report(run.folder, source.pictures.read)
+    return run

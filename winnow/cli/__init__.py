@@ -1,0 +1,85 @@
+"""The command line: one file a command; heavy imports wait until there is work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from winnow.cli import demo, methods, noise, predict, train
+from winnow.errors import WinnowError
+
+app = typer.Typer(
+    name="winnow",
+    help="Learn from image collections whose labels are partly wrong, and find the wrong labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(train.train)
+app.command()(predict.predict)
+app.command()(noise.noise)
+app.command()(methods.methods)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from winnow import __version__
+
+        print(f"winnow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Learn from image collections whose labels are partly wrong, and find the wrong labels."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits with the code of the design; a person sees one line, never a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments or os.environ.get("WINNOW_DEBUG") == "1"
+    try:
+        code = app(arguments, prog_name="winnow", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except WinnowError as error:
+        _fail(_one_line(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        _fail("stopped before training began; nothing was lost", 130, debug)
+    except MemoryError as error:
+        _fail(f"out of memory {error}", 5, debug)
+    except BrokenPipeError:
+        # The reader of our output has gone; that is its decision.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own errors
+            _fail(error.format_message(), 2, debug)
+        if type(error).__name__ == "Abort":
+            _fail("stopped", 130, debug)
+        _fail(
+            f"{type(error).__name__}: {_one_line(error)} (this is a bug in winnow; --debug shows where)",
+            1,
+            debug,
+        )
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split("\n"))
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    from winnow.cli.terminal import print_error
+
+    print_error(message, stopped=code in (130, 143))
+    sys.exit(code)

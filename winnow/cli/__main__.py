@@ -1,0 +1,5 @@
+"""`python -m winnow.cli`."""
+
+from winnow.cli import main
+
+main()

@@ -1,0 +1,59 @@
+"""`winnow methods`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from winnow.cli import options
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    json_output: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """The table of methods: paper, noise assumed, cost, hyperparameters."""
+    import inspect
+
+    from winnow.cli.terminal import bold
+    from winnow.methods import METHODS, find_method, hyperparameters
+
+    chosen = [find_method(name)] if name else list(METHODS.values())
+    if json_output:
+        rows = [
+            {
+                "name": m.name,
+                "title": m.title,
+                "paper": m.paper,
+                "assumes": m.assumes,
+                "remedy": m.remedy,
+                "cost": m.cost,
+                "needs": sorted(need.value for need in m.needs),
+                "hyperparameters": {n: p.default for n, p in hyperparameters(m).items()},
+            }
+            for m in chosen
+        ]
+        print(json.dumps(rows[0] if name else rows))
+        return
+    if name is None:
+        print(f"{'method':<26}{'noise assumed':<19}{'cost':>4}  what it does")
+        for m in chosen:
+            print(f"{m.name:<26}{m.assumes:<19}{m.cost:>4.2g}  {m.title}"[:80].rstrip())
+        print("cost: time of a step in units of cross-entropy. One in full: winnow methods NAME")
+        return
+    [method] = chosen
+    print(bold(f"{method.name}: {method.title}"))
+    print(f"Paper    {method.paper or '-'}")
+    print(
+        f"Assumes  {method.assumes} noise; a {method.remedy} method; {method.cost:.2g} times the cost of cross-entropy"
+    )
+    print()
+    print(inspect.getdoc(method))
+    print()
+    print("Set with --set NAME=VALUE:")
+    for key, parameter in hyperparameters(method).items():
+        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        print(f"  {key} = {parameter.default!r} ({kind})")

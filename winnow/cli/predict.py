@@ -1,0 +1,73 @@
+"""`winnow predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from winnow.cli import options
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[str, typer.Argument(help="Folder, table, .npz or built-in name; labels are not needed.")],
+    out: Annotated[Path | None, typer.Option(help="Parquet or .csv file; by default RUN/predictions.parquet.")] = None,
+    label_column: options.LabelColumn = None,
+    image_column: options.ImageColumn = None,
+    limit: options.Limit = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or float32.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; by default half of the cores.")] = None,
+    force: options.Force = False,
+    root: options.Root = None,
+    max_pixels: options.MaxPixels = 50_000_000,
+    allow_truncated: options.AllowTruncated = False,
+    follow_links: options.FollowLinks = False,
+    json_output: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Classes and probabilities of images, from a trained model."""
+    from winnow.cli.terminal import bold
+    from winnow.data.open import open_source
+    from winnow.errors import InputError
+    from winnow.report.words import percent
+    from winnow.train.device import Device
+    from winnow.train.predictor import Predictor, write_predictions
+
+    predictor = Predictor.load(run)
+    target = out or run / "predictions.parquet"
+    if target.exists() and out is not None and not force:
+        raise InputError(f"{target} is there already: name another --out, or replace it with --force")
+    source = open_source(
+        data,
+        label_column=label_column,
+        image_column=image_column,
+        limit=limit,
+        root=root,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
+        follow_links=follow_links,
+        unlabelled_ok=True,
+    )
+    found = predictor.predict(source, Device.choose(device, precision, threads))
+    write_predictions(target, source, found, predictor.class_names)
+    agreement = found.agreement(source, predictor.class_names)
+    summary = {
+        "run": str(run),
+        "data": source.address,
+        "out": str(target),
+        "num_images": len(source),
+        "quarantined": len(found.quarantined),
+        "label_agreement": agreement,
+    }
+    if json_output:
+        print(json.dumps(summary))
+        return
+    tail = "" if agreement is None else f"; {percent(agreement)} agree with the labels there"
+    print(bold(f"{len(found.rows):,} images classified{tail}."))
+    if found.quarantined:
+        print(f"{len(found.quarantined):,} unreadable images have no prediction; the file says why.")
+    print(f"File     {target}")

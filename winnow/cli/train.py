@@ -1,0 +1,120 @@
+"""`winnow train`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from winnow.cli import options
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="Folder, table, .npz or built-in name; with --resume also a run folder.")],
+    method: Annotated[str, typer.Option(help="Name from `winnow methods`, or FILE.py:CLASS.")] = "winnow",
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default a new one under runs/.")] = None,
+    test: Annotated[str | None, typer.Option(help="Images with true labels; a built-in brings its own.")] = None,
+    test_label_column: Annotated[
+        str | None, typer.Option(help="Labels of --test; by default the clean-label column if it has one.")
+    ] = None,
+    label_column: options.LabelColumn = None,
+    clean_label_column: Annotated[
+        str | None, typer.Option(help="True labels, where known: read by evaluation only, never by training.")
+    ] = None,
+    image_column: options.ImageColumn = None,
+    limit: options.Limit = None,
+    model: Annotated[str | None, typer.Option(help="mlp, convnet or speednet; by default by size and device.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default by its size.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step; by default 64 up to 20,000 images.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="By default the network's own.")] = None,
+    validation: Annotated[float, typer.Option(help="Share held out (at most 1,000) to choose a best epoch on.")] = 0.05,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A hyperparameter of the method, as NAME=VALUE; repeatable."),
+    ] = None,
+    seed: options.Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or float32.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; by default half of the cores.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in --out (or DATA).")] = False,
+    force: options.Force = False,
+    root: options.Root = None,
+    max_pixels: options.MaxPixels = 50_000_000,
+    allow_truncated: options.AllowTruncated = False,
+    follow_links: options.FollowLinks = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a classifier on partly wrong labels, and say which labels it doubts."""
+    from winnow.cli.terminal import TerminalProgress, bold, next_step
+    from winnow.report.run import write_run_report
+    from winnow.report.words import percent
+    from winnow.train.fit import Settings, fit
+    from winnow.train.run_folder import RunFolder
+
+    data_settings: dict[str, Any] = {
+        "label_column": label_column,
+        "clean_label_column": clean_label_column,
+        "image_column": image_column,
+        "limit": limit,
+        "root": str(root) if root else None,
+        "max_pixels": max_pixels,
+        "allow_truncated": allow_truncated,
+        "follow_links": follow_links,
+        "test": test,
+        "test_label_column": test_label_column,
+    }
+    chosen = Settings(
+        method=method,
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        validation=validation,
+        device=device,
+        precision=precision,
+        threads=threads,
+        hyperparameters=options.parsed_settings(settings or []),
+    )
+    run_folder = Path(data)
+    if resume and out is None and RunFolder.is_run(run_folder):
+        out = run_folder
+        data, data_settings, chosen = options.as_recorded(run_folder)
+    source, test_source = options.open_with_test(data, data_settings)
+    progress = TerminalProgress(quiet)
+    if out is None:
+        stem = f"{options.stem(data)}-{Path(method.split(':')[-1]).name}-s{seed}"
+        out = RunFolder.next_free(Path("runs"), stem)
+    command = shlex.join(["winnow", *sys.argv[1:]])
+    run = fit(
+        source,
+        chosen,
+        out,
+        test=test_source,
+        resume=resume,
+        force=force,
+        progress=progress,
+        command=command,
+        data_settings=data_settings,
+    )
+    progress.finish()
+    report = write_run_report(run.folder, source.pictures.read)
+    summary = run.summary
+    if json_output:
+        print(json.dumps(summary))
+        return
+    accuracy = summary["test_accuracy_last"]
+    doubted = f"{summary['num_doubted']:,} labels are doubted."
+    if accuracy is None:
+        agreement = percent(summary["given_label_agreement"])
+        print(bold(f"{doubted} No test set: agreement with the given labels is {agreement}."))
+    else:
+        print(bold(f"Test accuracy {percent(accuracy)} at the last epoch. {doubted}"))
+    print(f"Report   {report}")
+    print(next_step(f"winnow predict {run.folder} IMAGES", "classes for other images"))

@@ -1,0 +1,1 @@
+"""Sources, safe decoding, in-memory collections, batches and views."""

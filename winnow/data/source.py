@@ -1,0 +1,87 @@
+"""A source: names, labels and where the pictures are. It reads and names, never repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from winnow.labels.truth import CleanLabels
+
+UNLABELLED = -1
+
+
+class Unreadable(Exception):
+    """One picture that cannot be used.
+
+    Args:
+        code: the fault's stable name, such as `empty` or `truncated`.
+        reason: the same for a person, without the picture's name.
+    """
+
+    def __init__(self, code: str, reason: str):
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Pictures by row, decoded on demand."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, row: int) -> np.ndarray:
+        """The picture as uint8 (height, width, 3).
+
+        Raises:
+            Unreadable: it cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A collection of images with labels, in a fixed order.
+
+    Attributes:
+        address: what the user typed to name it.
+        ids: one stable name an image.
+        class_names: in index order.
+        noisy_labels: class indices as annotated, int64 (N,); -1 where a label is missing.
+        pictures: the images.
+        clean_labels: the truth where a column of it was named; evaluation only.
+        grey: whether every picture is grey by nature (digits), so that one channel is enough.
+        mirror: whether a mirrored picture keeps its class; None leaves it to the default (colour: yes).
+        test: opens the test set that a built-in brings along.
+        notes: remarks for the person: sentences about what was found and how it was read.
+        label_column: where the noisy labels were read, if the source has named columns.
+        clean_label_column: where the truth was read.
+        test_address: what opens the test set that belongs to it.
+        other_labels: reads further label columns as class indices, for copies of the data; never to train on.
+    """
+
+    address: str
+    ids: Sequence[str]
+    class_names: tuple[str, ...]
+    noisy_labels: np.ndarray
+    pictures: Pictures
+    clean_labels: CleanLabels | None = None
+    grey: bool = False
+    mirror: bool | None = None
+    test: Callable[[], Source] | None = None
+    notes: tuple[str, ...] = field(default=())
+    label_column: str | None = None
+    clean_label_column: str | None = None
+    test_address: str | None = None
+    other_labels: Callable[[], Mapping[str, np.ndarray]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, empty ones included."""
+        return len(self.class_names)

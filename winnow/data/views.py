@@ -1,0 +1,163 @@
+"""Views of images: plain, weak and strong, made on the batch from one uint8 array.
+
+Every parameter of a view is a function of (seed, purpose, epoch, sample index), see `randomness`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from winnow.data.randomness import stream_key, uniforms
+
+# Strong views: the ranges are those of common practice (RandAugment at a middle magnitude), for one tensor operation
+# each.
+_ROTATION = 0.26  # radians, 15 degrees
+_SCALE = 0.15
+_SHEAR = 0.10
+_BRIGHTNESS = 0.25  # of the standard deviation of the collection, additive
+_CONTRAST = 0.4
+_SATURATION = 0.5
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How uint8 pixels become network input: size, channels and the collection's own mean and spread.
+
+    Attributes:
+        size: height and width in pixels.
+        channels: 1 or 3.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        mirror: whether views may be mirrored.
+    """
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mirror: bool
+
+    @classmethod
+    def of(cls, images: np.ndarray, mirror: bool) -> Preprocessing:
+        """Measures mean and spread on at most 5,000 evenly spaced images (n, size, size, channels)."""
+        some = images[:: max(1, len(images) // 5000)].reshape(-1, images.shape[-1])
+        histogram = [np.bincount(channel, minlength=256) for channel in some.T]
+        values = np.arange(256) / 255
+        mean = [float(counts @ values / counts.sum()) for counts in histogram]
+        spread = [
+            float(np.sqrt(counts @ (values - m) ** 2 / counts.sum())) for counts, m in zip(histogram, mean, strict=True)
+        ]
+        # A collection of one flat colour has no spread; its pixels then stay where they are.
+        std = tuple(s if s > 1e-3 else 1.0 for s in spread)
+        return cls(images.shape[1], images.shape[3], tuple(mean), std, mirror)
+
+
+@dataclass
+class Views:
+    """Makes float views of rows of one uint8 array.
+
+    Args:
+        pixels: the whole collection, uint8 (N, size, size, channels), on the device that trains.
+        preprocessing: normalisation and whether mirroring keeps the class.
+        seed: of the run.
+    """
+
+    pixels: UInt8[Tensor, "n size size channels"]
+    preprocessing: Preprocessing
+    seed: int
+    _scale: Tensor = field(init=False, repr=False)
+    _shift: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.preprocessing.mean, self.preprocessing.std))
+        self._scale = (1 / (255 * std)).float().to(self.pixels.device)
+        self._shift = (-mean / std).float().to(self.pixels.device)
+
+    @property
+    def reach(self) -> int:
+        """Largest shift of a weak view in pixels: an eighth of the side, a fourteenth for grey drawings."""
+        share = 8 if self.preprocessing.channels == 3 else 14
+        return max(1, round(self.preprocessing.size / share))
+
+    def view(self, kind: str, indices: np.ndarray, epoch: int, purpose: str) -> Float[Tensor, "batch c h w"]:
+        """One view of each sample, normalised, (B, C, H, W) in channels-last memory.
+
+        Args:
+            kind: `plain`, `weak` (shift and mirror) or `strong` (also warped, recoloured and with a patch cut out).
+            indices: rows of the collection, int64 (B,).
+            epoch: with `purpose`, names the stream of random numbers.
+            purpose: two views of one sample in one step differ by their purpose.
+        """
+        if kind == "plain":
+            return self._normalised(self.pixels[torch.from_numpy(indices).to(self.pixels.device)])
+        numbers = uniforms(stream_key(self.seed, f"{kind}/{purpose}", epoch), indices, 3 if kind == "weak" else 16)
+        images = self._normalised(self._shifted(indices, numbers))
+        if kind == "weak":
+            return images
+        if kind == "strong":
+            return self._distorted(images, torch.from_numpy(numbers[:, 3:]).float().to(images.device))
+        raise ValueError(f"view must be plain, weak or strong, got {kind!r}")
+
+    def _normalised(self, pixels: UInt8[Tensor, "batch h w c"]) -> Float[Tensor, "batch c h w"]:
+        return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
+
+    def _shifted(self, indices: np.ndarray, numbers: np.ndarray) -> UInt8[Tensor, "batch h w c"]:
+        """Reads each image at shifted, perhaps mirrored coordinates, reflected at the border: no padded copy exists."""
+        size, channels = self.preprocessing.size, self.preprocessing.channels
+        reach = min(self.reach, size - 1)
+        steps = np.floor(numbers[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
+        across = np.arange(size)
+        rows = _reflected(across + steps[:, :1], size)
+        columns = _reflected(across + steps[:, 1:2], size)
+        if self.preprocessing.mirror:
+            columns = np.where(numbers[:, 2:3] < 0.5, columns[:, ::-1], columns)
+        starts = torch.from_numpy(indices[:, None] * size + rows).to(self.pixels.device) * size
+        places = starts[:, :, None] + torch.from_numpy(columns).to(self.pixels.device)[:, None, :]
+        return self.pixels.view(-1, channels).index_select(0, places.view(-1)).view(-1, size, size, channels)
+
+    def _distorted(
+        self, images: Float[Tensor, "batch c h w"], numbers: Float[Tensor, "batch 13"]
+    ) -> Float[Tensor, "batch c h w"]:
+        signed = 2 * numbers - 1
+        angle, shear = signed[:, 0] * _ROTATION, signed[:, 1] * _SHEAR
+        scale_y, scale_x = 1 + signed[:, 2] * _SCALE, 1 + signed[:, 3] * _SCALE
+        cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+        warp = torch.stack(
+            [
+                torch.stack([cosine * scale_x, (shear - sine) * scale_y, zero], dim=1),
+                torch.stack([sine * scale_x, cosine * scale_y, zero], dim=1),
+            ],
+            dim=1,
+        )
+        grid = F.affine_grid(warp, list(images.shape), align_corners=False)
+        images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        if images.shape[1] == 3:
+            luma = (images * images.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+            images = luma + (images - luma) * (1 + signed[:, 4] * _SATURATION)[:, None, None, None]
+        middle = images.mean(dim=(1, 2, 3), keepdim=True)
+        contrast = (1 + signed[:, 5] * _CONTRAST)[:, None, None, None]
+        images = middle + (images - middle) * contrast + (signed[:, 6] * _BRIGHTNESS)[:, None, None, None]
+        return self._cut_out(images, numbers[:, 7:9])
+
+    def _cut_out(
+        self, images: Float[Tensor, "batch c h w"], centres: Float[Tensor, "batch 2"]
+    ) -> Float[Tensor, "batch c h w"]:
+        """Sets a square of a quarter of the side to the collection's mean, which is zero after normalisation."""
+        size = images.shape[-1]
+        half = max(1, size // 8)
+        across = torch.arange(size, device=images.device)
+        inside = (across[None, None, :] - (centres * size)[:, :, None]).abs() <= half
+        patch = inside[:, 0, :, None] & inside[:, 1, None, :]
+        return images.masked_fill(patch[:, None], 0.0)
+
+
+def _reflected(coordinates: Int[np.ndarray, "n size"], size: int) -> Int[np.ndarray, "n size"]:
+    coordinates = np.abs(coordinates)
+    return np.where(coordinates >= size, 2 * (size - 1) - coordinates, coordinates)

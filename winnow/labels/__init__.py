@@ -1,0 +1,1 @@
+"""What we believe about every image: label tables, per-sample memory, the guarded truth."""

@@ -1,0 +1,58 @@
+"""The true labels, where a collection knows them: for evaluation, never for training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class CleanLabels:
+    """True class indices behind a wall: they answer questions about labels but never hand themselves out.
+
+    No array, tensor or item can be taken from an instance, so no training code can read the truth by accident.
+
+    Args:
+        labels: class indices, (N,), -1 where the truth is unknown.
+    """
+
+    __slots__ = ("__labels",)
+
+    def __init__(self, labels: np.ndarray):
+        self.__labels = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.__labels)
+
+    def __repr__(self) -> str:
+        return f"CleanLabels({len(self)} labels)"
+
+    def take(self, rows: np.ndarray) -> CleanLabels:
+        """The truth of some rows, in their order."""
+        return CleanLabels(self.__labels[rows])
+
+    def accuracy(self, labels: np.ndarray) -> float:
+        """Share of `labels` (N,) that are right, among the images whose truth is known; NaN if there are none."""
+        known = self.__labels >= 0
+        return float((labels == self.__labels)[known].mean()) if known.any() else float("nan")
+
+    def wrong(self, labels: np.ndarray) -> np.ndarray:
+        """Which of `labels` (N,) are wrong: boolean, False where the truth is unknown."""
+        return (labels != self.__labels) & (self.__labels >= 0)
+
+    def wrong_label_auroc(self, labels: np.ndarray, quality: np.ndarray) -> float:
+        """Area under the ROC of `quality` (N,) telling right from wrong `labels`; NaN if only one kind exists.
+
+        1 means that every wrong label has a lower quality than every right one, 0.5 is chance.
+        """
+        from sklearn.metrics import roc_auc_score
+
+        known = (self.__labels >= 0) & (labels >= 0)
+        right = (labels == self.__labels)[known]
+        if right.all() or not right.any():
+            return float("nan")
+        return float(roc_auc_score(right, quality[known]))
+
+    def confusion(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """Counts (K, K): entry (i, j) = images of true class i carrying label j."""
+        known = (self.__labels >= 0) & (labels >= 0)
+        cells = self.__labels[known] * num_classes + labels[known]
+        return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)

@@ -1,0 +1,1 @@
+"""Label noise: generators, transition matrices, and noisy collections as files."""

@@ -1,0 +1,28 @@
+"""What a person may want to hear while work goes on."""
+
+from __future__ import annotations
+
+
+class Progress:
+    """Hears of the work and says nothing; the command line's own says it in the terminal."""
+
+    def understood(self, label: str, text: str) -> None:
+        """A line about what was understood or chosen, such as ("Data", "1,437 images, 10 classes")."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """A countable piece of work before or after training; called often."""
+
+    def training(
+        self,
+        *,
+        phase: str,
+        epoch: int,
+        epochs: int,
+        fraction: float,
+        images_per_second: float,
+        last: dict[str, float | None],
+    ) -> None:
+        """After each step. `last` has the last finished epoch's loss, agreement with given labels and test accuracy."""
+
+    def warning(self, text: str) -> None:
+        """Something a person should know that does not stop the work."""

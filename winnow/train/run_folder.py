@@ -1,0 +1,187 @@
+"""The folder of one run: locked, probed, and left as the design says."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any, TextIO
+
+from winnow.errors import InputError
+from winnow.files import atomic_write, write_error
+
+_CONFIG, _METRICS, _SUMMARY, _LOCK = "config.toml", "metrics.jsonl", "summary.json", ".lock"
+
+
+class RunFolder:
+    """Opens a folder for a run and keeps every other process out of it.
+
+    Args:
+        path: the folder; made if it is not there.
+        resume: go on with what it holds; an empty one starts.
+        force: throw away what it holds.
+
+    Raises:
+        InputError: it holds a run already, or another process has it.
+        MachineError: nothing can be written there.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False, force: bool = False):
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._locked(path / _LOCK)
+            others = any(entry.name != _LOCK for entry in path.iterdir())
+            if others and not self.is_run(path):
+                self.close()
+                raise InputError(f"{path} is neither empty nor a run: name another --out; nothing in it was touched")
+            if others and force and not resume:
+                self._empty()
+            elif others and not resume:
+                self.close()
+                raise InputError(
+                    f"{path} holds a run already: name another --out, go on with --resume, or replace it with --force"
+                )
+            probe = path / ".probe"
+            probe.write_bytes(b"winnow")
+            probe.unlink()
+        except OSError as error:
+            raise write_error(error, path, 0) from error
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether a folder holds a run, finished or not."""
+        return (path / _CONFIG).is_file()
+
+    @classmethod
+    def next_free(cls, parent: Path, stem: str) -> Path:
+        """The first of STEM, STEM-2, STEM-3, ... in `parent` that is not there; it is made at once."""
+        number = 1
+        while True:
+            path = parent / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise write_error(error, path, 0) from error
+            else:
+                return path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self._made("checkpoint")
+
+    @property
+    def memory(self) -> Path:
+        """Where per-sample memory lies."""
+        return self._made("checkpoint/rows")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / _SUMMARY).is_file()
+
+    def read_config(self) -> dict[str, Any] | None:
+        """The configuration of the run that is here, if one is."""
+        import tomllib
+
+        if not self.is_run(self.path):
+            return None
+        try:
+            return tomllib.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise InputError(f"{self.path / _CONFIG}: not readable: {error}") from error
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Writes the resolved configuration."""
+        atomic_write(self.path / _CONFIG, to_toml(config).encode())
+
+    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        """Writes one line an epoch, all of them at once, so that a cut line cannot exist."""
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        atomic_write(self.path / _METRICS, text.encode())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The epochs so far."""
+        path = self.path / _METRICS
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Writes a JSON file."""
+        atomic_write(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes the summary: the mark of a finished run, so it comes last."""
+        self.write_json(_SUMMARY, summary)
+
+    def read_summary(self) -> dict[str, Any]:
+        """The summary of a finished run."""
+        result: dict[str, Any] = json.loads((self.path / _SUMMARY).read_text())
+        return result
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.close()
+
+    def _made(self, name: str) -> Path:
+        path = self.path / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(error, path, 0) from error
+        return path
+
+    def _empty(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.name == _LOCK:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    @staticmethod
+    def _locked(path: Path) -> TextIO:
+        lock = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "another process"
+            lock.close()
+            raise InputError(f"{path.parent} is in use by {owner}: wait for it, or name another --out") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        return lock
+
+
+def to_toml(config: dict[str, Any]) -> str:
+    """Flat values and one level of tables as TOML; None is left out."""
+    plain = [
+        f"{key} = {_toml_value(value)}"
+        for key, value in config.items()
+        if not isinstance(value, dict) and value is not None
+    ]
+    tables = []
+    for key, table in config.items():
+        if isinstance(table, dict):
+            rows = [f"{k} = {_toml_value(v)}" for k, v in table.items() if v is not None]
+            tables.append("\n".join([f"\n[{key}]", *rows]))
+    return "\n".join([*plain, *tables]) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    # A JSON string is a TOML basic string, but for the delete character.
+    return json.dumps(str(value)).replace("\x7f", "\\u007f")
