@@ -104,6 +104,7 @@ def build(
         checkpoints=Checkpoints(folder / "checkpoint", memory, {"data": "digits"}),
         listener=script,
         stop=StopRequest(),
+        epoch_checkpoint_seconds=-1.0,
         checkpoint_seconds=1e9,
     )
     script.trainer = trainer

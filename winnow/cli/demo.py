@@ -21,7 +21,7 @@ def demo(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Plain against robust training on wrong labels, in about a minute, with nothing but this package."""
+    """Plain against robust training, in about a minute."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step
     from winnow.demo import METHODS, run_demo, sentence, table_lines
 

@@ -15,7 +15,7 @@ def methods(
     json_output: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """The table of methods: paper, noise assumed, cost, hyperparameters."""
+    """The table of methods, or one of them in full."""
     import inspect
 
     from winnow.cli.terminal import bold

@@ -59,7 +59,7 @@ def noise(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Make a known share of the labels wrong and keep the truth beside them."""
+    """Make labels wrong on purpose, in a file that trains."""
     from winnow.data.open import open_source
     from winnow.errors import InputError
     from winnow.noise.kinds import make_noise

@@ -29,7 +29,7 @@ def predict(
     json_output: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Classes and probabilities of images, from a trained model."""
+    """Classes of images, from a trained model."""
     from winnow.cli.terminal import bold
     from winnow.data.open import open_source
     from winnow.errors import InputError

@@ -50,7 +50,7 @@ def train(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a classifier on partly wrong labels, and say which labels it doubts."""
+    """Train on partly wrong labels; say which are doubted."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step
     from winnow.report.run import write_run_report
     from winnow.report.words import percent

@@ -101,6 +101,8 @@ class Views:
         images = self._normalised(self._shifted(indices, numbers))
         if kind == "weak":
             return images
+        if kind == "strong" and not len(indices):
+            return images  # torch warps no empty batch
         if kind == "strong":
             return self._distorted(images, torch.from_numpy(numbers[:, 3:]).float().to(images.device))
         raise ValueError(f"view must be plain, weak or strong, got {kind!r}")
@@ -144,7 +146,8 @@ class Views:
         middle = images.mean(dim=(1, 2, 3), keepdim=True)
         contrast = (1 + signed[:, 5] * _CONTRAST)[:, None, None, None]
         images = middle + (images - middle) * contrast + (signed[:, 6] * _BRIGHTNESS)[:, None, None, None]
-        return self._cut_out(images, numbers[:, 7:9])
+        # The warp left channels-last memory.
+        return self._cut_out(images, numbers[:, 7:9]).contiguous(memory_format=torch.channels_last)
 
     def _cut_out(
         self, images: Float[Tensor, "batch c h w"], centres: Float[Tensor, "batch 2"]

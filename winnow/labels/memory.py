@@ -131,10 +131,7 @@ class Memory:
 
     def checksums(self) -> dict[str, int]:
         """CRC-32 of each memory, to be stored with a checkpoint."""
-        return {
-            name: zlib.crc32(np.ascontiguousarray(rows.values).data)
-            for name, rows in self._rows.items()
-        }
+        return {name: zlib.crc32(np.ascontiguousarray(rows.values).data) for name, rows in self._rows.items()}
 
     def begin_log(self, checkpoint: int, keep: int) -> None:
         """Starts the undo log of a checkpoint that is now on disk; logs before checkpoint `keep` are dropped."""

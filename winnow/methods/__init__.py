@@ -101,8 +101,12 @@ def _parsed(name: str, value: Any, kind: Any) -> Any:
         raise UsageError(f"--set {name}={value}: must be true or false")
     if kind in (int, float):
         try:
-            return kind(value)
-        except (TypeError, ValueError):
+            number = kind(value)
+            # A fraction is not cut to a whole number, and nan is none.
+            if (isinstance(value, float) and number != value) or number != number:
+                raise ValueError
+            return number
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(
                 f"--set {name}={value}: must be {'a whole number' if kind is int else 'a number'}"
             ) from None

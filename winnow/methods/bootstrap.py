@@ -7,6 +7,7 @@ printed without the leading minus; these carry it.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ def hard_bootstrap_loss(
         Mean loss over the batch, in nats.
     """
     log_probs = F.log_softmax(logits, dim=1)
-    decided = F.one_hot(log_probs.argmax(dim=1), logits.shape[1])
+    decided = _distribution(log_probs.argmax(dim=1), log_probs)
     blend = beta * _distribution(targets, log_probs) + (1 - beta) * decided
     return -(blend * log_probs).sum(dim=1).mean()
 
@@ -238,8 +239,8 @@ class BootstrapSharp(_Bootstrap):
         warmup_epochs: int = 1,
     ):
         super().__init__(problem, beta=beta, warmup_epochs=warmup_epochs)
-        if sharpness and sharpness < 1:
-            raise ValueError(f"sharpness must be at least 1, or 0 to choose it, got {sharpness}")
+        if sharpness != 0 and not 1 <= sharpness < math.inf:
+            raise ValueError(f"sharpness must be at least 1 and finite, or 0 to choose it, got {sharpness}")
         self.chooses = sharpness == 0
         self.detach = detach
         self.register_buffer("chosen_sharpness", torch.tensor(sharpness or 1.0))
@@ -314,8 +315,8 @@ class BootstrapReconstruction(Method):
         warmup_share: float = 0.5,
     ):
         super().__init__(problem)
-        if reconstruction_weight < 0:
-            raise ValueError(f"reconstruction_weight must be at least 0, got {reconstruction_weight}")
+        if not 0 <= reconstruction_weight < math.inf:
+            raise ValueError(f"reconstruction_weight must be at least 0 and finite, got {reconstruction_weight}")
         if not 0 < assumed_noise < 1:
             raise ValueError(f"assumed_noise must lie in (0, 1), got {assumed_noise}")
         if not 0 < warmup_share < 1:
@@ -328,7 +329,9 @@ class BootstrapReconstruction(Method):
         with torch.no_grad():
             self.noise_head.weight.copy_(start * torch.eye(classes))
             self.noise_head.bias.zero_()
-        self.reconstruction = problem.layer(nn.Linear, classes, self.classifier.num_features, purpose="reconstruction")
+        without_bias = partial(nn.Linear, bias=False)
+        features = self.classifier.num_features
+        self.reconstruction = problem.layer(without_bias, classes, features, purpose="reconstruction")
 
     def plan(self, epochs: int) -> list[Phase]:
         """Cross-entropy, then the joint objective at a tenth of the rate."""

@@ -5,6 +5,8 @@ Its options give it the same views, mixing (Zhang et al. 2018, arXiv:1710.09412)
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -52,9 +54,9 @@ class CrossEntropy(Method):
         super().__init__(problem)
         if views not in ("weak", "strong"):
             raise ValueError(f"views must be weak or strong, got {views!r}")
-        if mixup < 0:
-            raise ValueError(f"mixup must be at least 0, got {mixup}")
-        if window <= 0:
+        if not 0 <= mixup < math.inf:
+            raise ValueError(f"mixup must be at least 0 and finite, got {mixup}")
+        if not window > 0:
             raise ValueError(f"window must be above 0, got {window}")
         self.views = views
         self.mixup = mixup

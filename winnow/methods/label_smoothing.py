@@ -76,6 +76,8 @@ class LabelSmoothing(Method):
             raise ValueError(f"rate must be below 1, got {rate}")
         if prior not in self.options:
             raise ValueError(f"prior must be uniform or marginals, got {prior!r}")
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
         if rate < 0 and warmup_epochs < 1:
             raise ValueError("a negative rate needs warmup_epochs of at least 1: its loss has no lower bound")
         self.rate = rate

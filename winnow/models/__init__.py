@@ -35,7 +35,8 @@ def default_model(size: int, device: str) -> str:
 def seeded(seed: int, purpose: str, make: Callable[[], Built]) -> Built:
     """What `make` gives when torch's generator is a function of (seed, purpose); the generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(seed, f"weights/{purpose}") >> 1)
+        # Not torch.manual_seed, which would set the accelerators' generators as well, and nobody would set them back.
+        torch.default_generator.manual_seed(stream_key(seed, f"weights/{purpose}") >> 1)
         return make()
 
 

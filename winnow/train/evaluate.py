@@ -104,7 +104,7 @@ class Recorder:
                 "log": self.method.log_values(),
             }
         )
-        self.folder.write_metrics(self.lines)
+        self.folder.append_metrics(self.lines[-1])
 
     def step_ended(self, phase: str, fraction: float, images_per_second: float) -> None:
         """Passes the progress on."""

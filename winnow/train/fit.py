@@ -177,19 +177,15 @@ class _Fit:
         # run.
         torch.backends.cudnn.benchmark = False
         collection = load(self.source, progress=lambda done, total: self.progress.stage("reading", done, total))
-        write_quarantine(self.folder.path / "quarantine.parquet", collection.quarantined)
         labels = self.source.noisy_labels[collection.rows]
         self._tell_data(collection, labels)
         train_rows, held_out_rows = self._divided(labels)
         preprocessing = Preprocessing.of(collection.images, self._mirror(collection))
         views = Views(torch.from_numpy(collection.images).to(device.torch_device), preprocessing, self.settings.seed)
         settings = self._resolved(preprocessing, len(train_rows), device)
-        self._keep_config(settings, device)
-
         checkpoint_folder = self.folder.checkpoints
         if not any(entry.name.isdigit() for entry in checkpoint_folder.iterdir()):
-            for leftover in self.folder.memory.iterdir():
-                leftover.unlink()
+            self.folder.forget_memory()
         memory = Memory(len(labels), self.folder.memory)
         spec = ModelSpec(
             str(settings.model),
@@ -201,6 +197,8 @@ class _Fit:
         problem = Problem(self.source.class_names, labels, train_rows, held_out_rows, spec, settings.seed, memory)
         method = build(self.method_class, problem, self.hyperparameters)
         self._check_needs(method, labels)
+        self._keep_config(settings, device)
+        write_quarantine(self.folder.path / "quarantine.parquet", collection.quarantined)
         method.to(device.torch_device).to(memory_format=torch.channels_last)
 
         test = self._test_set(preprocessing, device)

@@ -53,9 +53,10 @@ class SGD:
                 continue
             # A parameter that moves for the first time starts from zero momentum, which is what torch's first step
             # does.
-            buffers: list[Tensor | None] = [
-                self.buffers.setdefault(id(p), torch.zeros_like(p, requires_grad=False)) for p in moved
-            ]
+            for parameter in moved:
+                if id(parameter) not in self.buffers:
+                    self.buffers[id(parameter)] = torch.zeros_like(parameter, requires_grad=False)
+            buffers: list[Tensor | None] = [self.buffers[id(p)] for p in moved]
             sgd(
                 moved,
                 [p.grad for p in moved if p.grad is not None],

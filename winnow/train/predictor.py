@@ -82,7 +82,8 @@ class Predictor:
                     f"{run / _CARD}: written by another version of winnow (schema {card['schema_version']})"
                 )
             weights = load_file(run / _WEIGHTS)
-            preprocessing = Preprocessing(**card["preprocessing"])
+            stored = card["preprocessing"]
+            preprocessing = Preprocessing(**stored | {key: tuple(stored[key]) for key in ("mean", "std")})
             spec = ModelSpec(card["model"], preprocessing.size, preprocessing.channels, len(card["class_names"]))
             networks = []
             for number in range(card["networks"]):

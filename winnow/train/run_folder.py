@@ -35,6 +35,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked(path / _LOCK)
             others = any(entry.name != _LOCK for entry in path.iterdir())
+            self._was_empty = not others
             if others and not self.is_run(path):
                 self.close()
                 raise InputError(f"{path} is neither empty nor a run: name another --out; nothing in it was touched")
@@ -81,6 +82,11 @@ class RunFolder:
         """Where per-sample memory lies."""
         return self._made("checkpoint/rows")
 
+    def forget_memory(self) -> None:
+        """Takes away the per-sample memory of a start that never came to a checkpoint."""
+        for leftover in self.memory.iterdir():
+            leftover.unlink()
+
     @property
     def is_finished(self) -> bool:
         """Whether the run came to its end."""
@@ -102,14 +108,19 @@ class RunFolder:
         atomic_write(self.path / _CONFIG, to_toml(config).encode())
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
-        """Writes one line an epoch, all of them at once, so that a cut line cannot exist."""
+        """Replaces the lines of all epochs: after going back to a checkpoint, which has them too."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         atomic_write(self.path / _METRICS, text.encode())
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The epochs so far."""
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Adds an epoch's line. It is not synced: should it be cut, the checkpoint brings it back."""
         path = self.path / _METRICS
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = json.dumps(line) + "\n"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise write_error(error, path, len(text)) from error
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes a JSON file."""
@@ -125,7 +136,9 @@ class RunFolder:
         return result
 
     def close(self) -> None:
-        """Lets other processes in."""
+        """Lets other processes in; a folder in which no run came to be is taken away again."""
+        if self._was_empty and self.path.is_dir() and not self.is_run(self.path):
+            shutil.rmtree(self.path)
         self._lock.close()
 
     def _made(self, name: str) -> Path:

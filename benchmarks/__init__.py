@@ -1,0 +1,1 @@
+"""Checks of the speed and memory that we promise: `python -m benchmarks [NAME ...]`."""

@@ -1,0 +1,55 @@
+"""labels.parquet is complete, exact and the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from winnow.labels.table import labels_table, write_labels
+
+NAMES = ["a", '=cmd()|"<script>']
+
+
+def table():
+    return labels_table(
+        ids=["x", "y\n<b>", "z"],
+        class_names=NAMES,
+        given_label=np.array([0, -1, 1]),
+        label_quality=np.array([0.25, np.nan, 1.0]),
+        suggested_label=np.array([1, 1, -1]),
+        suggested_probability=np.array([0.75, 0.5, np.nan]),
+        outlier_score=None,
+        issue=["wrong_label", None, "unreadable"],
+        reason=["looks like b", None, "empty: the file has no bytes"],
+    )
+
+
+def test_missing_labels_and_numbers_are_nulls(tmp_path):
+    write_labels(table(), tmp_path / "labels.parquet")
+
+    read = pq.read_table(tmp_path / "labels.parquet")
+
+    assert read["given_label"].to_pylist() == [0, None, 1]
+    assert read["label_quality"].to_pylist() == [0.25, None, 1.0]
+    assert read["suggested_label"].to_pylist() == [1, 1, None]
+    assert read["outlier_score"].null_count == 3
+    assert read["is_issue"].to_pylist() == [True, False, True]
+    assert read["issues"].to_pylist() == [["wrong_label"], [], ["unreadable"]]
+
+
+def test_hostile_names_come_back_exactly(tmp_path):
+    write_labels(table(), tmp_path / "labels.parquet")
+
+    read = pq.read_table(tmp_path / "labels.parquet")
+
+    assert json.loads(read.schema.metadata[b"class_names"]) == NAMES
+    assert read["id"].to_pylist()[1] == "y\n<b>"
+
+
+def test_the_same_table_gives_the_same_bytes(tmp_path):
+    write_labels(table(), tmp_path / "a")
+    write_labels(table(), tmp_path / "b")
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,0 +1,60 @@
+"""The documentation as a whole: its links lead somewhere, and nothing that can be typed is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from winnow.cli import app
+from winnow.methods import METHODS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    broken = []
+    for target in _LINK.findall(without_code(page.read_text(encoding="utf-8"))):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or not file.is_relative_to(ROOT):
+            broken.append(f"{target}: no such file")
+        elif anchor and anchor not in anchors(file):
+            broken.append(f"{target}: no such heading")
+    assert broken == []
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "noise", "demo"])
+def test_every_option_is_documented(command: str) -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md")
+    printed = CliRunner().invoke(app, [command, "--help"]).output
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", printed)) - {"--help"}
+    assert len(options) > 4
+    missing = {option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)}
+    assert missing == set()
+
+
+def test_every_method_has_a_page_and_a_line_in_the_index() -> None:
+    index = (ROOT / "docs/methods/index.md").read_text(encoding="utf-8")
+    for name in METHODS:
+        assert (ROOT / f"docs/methods/{name}.md").is_file()
+        assert f"[{name}]({name}.md)" in index

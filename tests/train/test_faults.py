@@ -1,0 +1,290 @@
+"""Faults during training (rows 32 to 37 and 43 of the fault table): nothing is lost, one line says what happened."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import winnow.train.checkpoint as checkpoint_module
+from tests.contract.harness import Crash, Script, build, fingerprint
+from tests.contract.toys import FreshStudent, TwoNetworks
+from winnow.data.open import open_source
+from winnow.errors import InputError, MachineError
+from winnow.methods.base import Method
+from winnow.methods.cross_entropy import CrossEntropy
+from winnow.methods.winnow import Winnow
+from winnow.train.fit import Settings, fit
+from winnow.train.run_folder import RunFolder
+from winnow.train.trainer import Diverged
+
+
+class Undefined(CrossEntropy):
+    """Cross-entropy whose loss is not a number in some steps of the run, as long as the rate is the full one."""
+
+    name = "undefined"
+    bad_steps: range = range(0)
+    heals = False
+
+    def loss(self, batch, moment):
+        losses = super().loss(batch, moment)
+        type(self).calls = getattr(type(self), "calls", 0) + 1
+        if moment.step in self.bad_steps and not (self.heals and type(self).calls > len(self.bad_steps) + 20):
+            return {"cross_entropy": losses["cross_entropy"] * float("nan")}
+        return losses
+
+
+def undefined(steps: range, heals: bool = False) -> type[Method]:
+    return type("Undefined", (Undefined,), {"bad_steps": steps, "heals": heals, "calls": 0})
+
+
+class Tolerant(Script):
+    """Hears of going back without dying."""
+
+    reasons: tuple[str, ...] = ()
+
+    def went_back(self, reason: str) -> None:
+        self.reasons += (reason,)
+
+
+# Row 32
+
+
+def test_a_few_undefined_steps_are_skipped(tmp_path):
+    trainer = build(undefined(range(3, 6)), tmp_path)
+    trainer.run()
+
+    assert all(p.isfinite().all() for p in trainer.method.parameters())
+    assert trainer._rollbacks == 0
+
+
+def test_many_undefined_steps_go_back_to_the_checkpoint_and_on_with_half_the_rate(tmp_path):
+    script = Tolerant()
+    trainer = build(undefined(range(8, 20), heals=True), tmp_path, script, epochs=8)
+    trainer.run()
+
+    assert len(script.reasons) >= 1
+    assert "half the learning rate" in script.reasons[0]
+    assert trainer._rate_scale < 1
+    assert trainer.cursor.total_epochs == 8
+    assert all(p.isfinite().all() for p in trainer.method.parameters())
+
+
+def test_a_loss_that_stays_undefined_ends_the_run_with_a_diagnosis(tmp_path):
+    trainer = build(undefined(range(8, 1000)), tmp_path, Tolerant(), epochs=8)
+
+    with pytest.raises(Diverged, match="lower --learning-rate") as caught:
+        trainer.run()
+
+    assert caught.value.exit_code == 4
+    assert caught.value.details["at"]["total_steps"] > 0
+    # The last good checkpoint is still there.
+    again = build(CrossEntropy, tmp_path, epochs=8)
+    again.load()
+    assert all(p.isfinite().all() for p in again.method.parameters())
+
+
+def test_a_diverged_run_leaves_its_diagnosis_in_the_folder(tmp_path):
+    with pytest.raises(InputError, match=r"diagnosis\.json"):
+        fit(open_source("digits"), Settings("cross-entropy", epochs=3, learning_rate=1e30), tmp_path / "run")
+
+    diagnosis = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    assert "not finite" in diagnosis["reason"]
+
+
+# Row 33: death inside every system call of a save
+
+
+@pytest.mark.parametrize("where", ["save_file", "sync", "os.replace", "shutil.rmtree", "memory.begin_log"])
+@pytest.mark.parametrize("call", [1, 2, 3, 5, 8])
+def test_a_process_that_dies_inside_a_save_loses_nothing(where, call, tmp_path, monkeypatch):
+    reference = build(Winnow, tmp_path / "reference", epochs=3)
+    reference.run()
+    trainer = build(Winnow, tmp_path / "killed", epochs=3)
+    owner, name = {
+        "save_file": (checkpoint_module, "save_file"),
+        "sync": (checkpoint_module, "sync"),
+        "os.replace": (checkpoint_module.os, "replace"),
+        "shutil.rmtree": (checkpoint_module.shutil, "rmtree"),
+        "memory.begin_log": (trainer.checkpoints.memory, "begin_log"),
+    }[where]
+    real, calls = getattr(owner, name), 0
+
+    def dies(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Crash
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dies)
+        try:
+            trainer.run()
+        except Crash:
+            pass
+        else:
+            pytest.skip(f"{where} is called less than {call} times")
+
+    resumed = build(Winnow, tmp_path / "killed", epochs=3)
+    resumed.run(resume=True)
+
+    assert fingerprint(resumed) == fingerprint(reference)
+
+
+# Row 35
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    script = Script(save_at=7)
+    trainer = build(TwoNetworks, tmp_path, script)
+    real = checkpoint_module.save_file
+    saves = 0
+
+    def full(tensors, path):
+        nonlocal saves
+        saves += 1
+        if saves == 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint_module, "save_file", full)
+
+    with pytest.raises(MachineError, match=r"disk is full: [\d,]+ bytes or more are needed") as caught:
+        trainer.run()
+
+    assert caught.value.exit_code == 5
+    assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == ["000000000", "000000001"]
+    monkeypatch.setattr(checkpoint_module, "save_file", real)
+    resumed, reference = build(TwoNetworks, tmp_path), build(TwoNetworks, tmp_path / "reference")
+    resumed.run(resume=True)
+    reference.run()
+    assert fingerprint(resumed) == fingerprint(reference)
+
+
+# Row 36
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_the_start():
+    with pytest.raises(MachineError, match="cannot be written"):
+        fit(open_source("digits"), Settings(epochs=1), Path("/proc/winnow/run"))
+
+
+def test_a_folder_that_vanishes_during_the_run_is_noticed(tmp_path):
+    trainer = build(CrossEntropy, tmp_path / "run")
+    real = trainer.save
+
+    def vanishing() -> None:
+        if trainer.cursor.total_epochs == 2:
+            shutil.rmtree(tmp_path / "run")
+        real()
+
+    trainer.save = vanishing  # type: ignore[method-assign]
+
+    with pytest.raises(MachineError, match="cannot be written"):
+        trainer.run()
+    assert not (tmp_path / "run").exists()
+
+
+# Row 37
+
+
+def damaged(path: Path, how: str) -> None:
+    tensors = path / "tensors.safetensors"
+    if how == "truncated":
+        tensors.write_bytes(tensors.read_bytes()[:-100])
+    elif how == "one bit":
+        data = bytearray(tensors.read_bytes())
+        data[len(data) // 2] ^= 1
+        tensors.write_bytes(data)
+    elif how == "no manifest":
+        (path / "manifest.json").unlink()
+    elif how == "manifest is text":
+        (path / "manifest.json").write_text("?")
+    elif how == "state gone":
+        (path / "state.json").unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "one bit", "no manifest", "manifest is text", "state gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(how, tmp_path):
+    reference = build(FreshStudent, tmp_path / "reference")
+    reference.run()
+    with pytest.raises(Crash):
+        build(FreshStudent, tmp_path / "run", Script(save_at=9, die_at=11)).run()
+    newest = max((tmp_path / "run" / "checkpoint").iterdir())
+    damaged(newest, how)
+    script = Tolerant()
+
+    resumed = build(FreshStudent, tmp_path / "run", script)
+    resumed.run(resume=True)
+
+    assert newest.name in script.reasons[0]
+    assert "falling back" in script.reasons[0]
+    assert fingerprint(resumed) == fingerprint(reference)
+
+
+def test_when_every_checkpoint_is_damaged_the_line_says_so(tmp_path):
+    build(CrossEntropy, tmp_path).run()
+    for path in (tmp_path / "checkpoint").iterdir():
+        damaged(path, "one bit")
+
+    with pytest.raises(InputError, match=r"no usable checkpoint .*checksum differs.*--force"):
+        build(CrossEntropy, tmp_path).run(resume=True)
+
+
+def rewritten(path: Path, **changes: object) -> None:
+    state = json.loads((path / "state.json").read_text()) | changes
+    (path / "state.json").write_text(json.dumps(state))
+    manifest = {name: checkpoint_module._digest(path / name) for name in ("tensors.safetensors", "state.json")}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path):
+    build(CrossEntropy, tmp_path).run()
+    for path in (tmp_path / "checkpoint").iterdir():
+        rewritten(path, schema_version=99)
+
+    with pytest.raises(InputError, match="another version of winnow"):
+        build(CrossEntropy, tmp_path).run(resume=True)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    build(CrossEntropy, tmp_path).run()
+    trainer = build(CrossEntropy, tmp_path)
+    trainer.checkpoints.identity = {"data": "others"}
+
+    with pytest.raises(InputError, match="made with other data"):
+        trainer.run(resume=True)
+
+
+def test_no_checkpoint_is_ever_unpickled(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    monkeypatch.setattr("pickle.load", lambda *_, **__: pytest.fail("pickle was called"))
+    build(Winnow, tmp_path).run()
+    build(Winnow, tmp_path).load()
+
+
+# Row 43
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    first = RunFolder(tmp_path / "run")
+
+    with pytest.raises(InputError, match=rf"in use by process {os.getpid()} on "):
+        RunFolder(tmp_path / "run", resume=True)
+    first.close()
+    RunFolder(tmp_path / "run", resume=True).close()
+
+
+def test_a_folder_that_is_no_run_is_never_emptied(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+
+    with pytest.raises(InputError, match="neither empty nor a run"):
+        RunFolder(tmp_path, force=True)
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"precious"
