@@ -80,7 +80,7 @@ def _in_a_process(model: str, source: str, count: int, out: Path) -> dict[str, A
 def measured(model: str, source: str, count: int, out: Path) -> dict[str, Any]:
     """Trains, and gives the terms in megabytes; meant to run in a fresh process."""
     # What `fit` imports only when it needs it.
-    import pyarrow.parquet
+    import pyarrow.parquet  # noqa: F401
     import sklearn.metrics  # noqa: F401
 
     from winnow.data.open import open_source

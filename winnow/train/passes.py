@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from winnow.methods.base import Batch
+from winnow.models import Network
 
 
 class TrainingPasses(nn.Module):
@@ -30,13 +31,13 @@ class TrainingPasses(nn.Module):
         self.register_buffer("epoch_counts", torch.zeros(2, dtype=torch.int64))
         self._logits: Tensor | None = None
 
-    def watch(self, classifier: nn.Module) -> None:
-        """Listens to a network."""
-        classifier.register_forward_hook(self._saw)
+    def watch(self, classifier: Network) -> None:
+        """Listens to a network's head, so that a loss which takes features and logits apart is heard too."""
+        classifier.head.register_forward_hook(self._saw)
 
     def _saw(self, module: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
         if module.training and self._logits is None and torch.is_grad_enabled():
-            self._logits = logits.detach()
+            self._logits = logits.detach().float()
 
     def begin_step(self) -> None:
         """Forgets what was seen before."""
