@@ -4,8 +4,10 @@
     python -m benchmarks.accuracy mnist --seeds 0 1 2          # 5,000 images, 20 epochs, the mlp
     python -m benchmarks.accuracy table                        # what is recorded, as Markdown
 
-Needs WINNOW_DATA. Every cell is one `winnow train`; its summary goes to `results/accuracy-<data>.jsonl` as a line, and a
-cell that is there is not run again. Several of these processes may share the work (`--share 0/2`, `--share 1/2`).
+Needs WINNOW_DATA. Every cell is one `winnow train`; its summary goes to `results/accuracy-<data>.jsonl` as a line, and
+a cell that is there is not run again. Averaging changes nothing about the network that it averages, so plain and
+averaged cross-entropy come from one training: the plain network is read from its last checkpoint. Several of these
+processes may share the work (`--share 0/2`, `--share 1/2`).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+AVERAGED = "cross-entropy, averaged"
 METHODS: dict[str, list[str]] = {
     "cross-entropy": ["--method", "cross-entropy"],
-    "cross-entropy, averaged": ["--method", "cross-entropy", "--set", "averaging=true"],
+    AVERAGED: ["--method", "cross-entropy", "--set", "averaging=true"],
     "winnow": ["--method", "winnow"],
     "bootstrap-hard": ["--method", "bootstrap-hard"],
     "cross-entropy, strong views, mixup": ["--method", "cross-entropy", "--set", "views=strong", "--set", "mixup=1"],
@@ -34,7 +37,7 @@ CASES = {
     "cifar10": ("worse", "symmetric 0.4", "asymmetric 0.4", "clean"),
     "mnist": ("symmetric 0.5", "symmetric 0.8", "asymmetric 0.4", "clean"),
 }
-CONTROLS = ("cross-entropy", "cross-entropy, averaged")
+CONTROLS = ("cross-entropy", AVERAGED)
 KEPT = (
     "test_accuracy_last", "test_accuracy_best", "given_label_agreement", "given_label_accuracy",
     "label_quality_auroc", "corrected_label_accuracy", "num_doubted", "seconds", "images_per_second", "version",
@@ -90,7 +93,7 @@ def cells(data: str, seeds: list[int], methods: list[str]) -> Iterator[tuple[str
     """(case, method, seed), seed by seed, so that an early stop leaves whole comparisons."""
     for seed in seeds:
         for case in CASES[data]:
-            for method in methods:
+            for method in (m for m in methods if m != AVERAGED or "cross-entropy" not in methods):
                 yield case, method, seed
 
 
@@ -110,14 +113,33 @@ def run(data: str, seeds: list[int], methods: list[str], share: tuple[int, int])
                 continue
             arguments = train_arguments(data, case, seed, Path(name))
             out = Path(name) / f"run-{number}"
+            cell = {"case": case, "method": method, "seed": seed, "commit": commit, "threads": 1}
             text = winnow(
                 "train", *arguments, *METHODS[method], "--seed", str(seed), "--out", str(out), "--json", "--quiet"
             )
             summary = json.loads(text)
-            line = {"case": case, "method": method, "seed": seed, "commit": commit, "threads": 1}
-            line |= {key: summary.get(key) for key in KEPT}
-            _append(data, line)
+            _append(data, cell | {key: summary.get(key) for key in KEPT})
             print(f"{data} {case}, {method}, seed {seed}: {100 * summary['test_accuracy_last']:.2f} %", flush=True)
+
+
+def plain_accuracy(run: Path, data: str) -> float:
+    """Test accuracy of the network that was averaged, from the run's last checkpoint."""
+    from safetensors.torch import load_file
+
+    from winnow.data.open import open_source
+    from winnow.train.device import Device
+    from winnow.train.predictor import Predictor
+
+    predictor = Predictor.load(run)
+    newest = max(path for path in (run / "checkpoint").iterdir() if path.name.isdigit())
+    prefix = "/method/classifier."
+    weights = {k.removeprefix(prefix): v for k, v in load_file(newest / "tensors.safetensors").items() if prefix in k}
+    predictor.networks[0].load_state_dict(weights)
+    root = Path(os.environ["WINNOW_DATA"])
+    test = open_source(root / "cifar10_test.parquet") if data == "cifar10" else open_source("mnist:test")
+    accuracy = predictor.predict(test, Device.choose("cpu", "auto", 1)).agreement(test, predictor.class_names)
+    assert accuracy is not None
+    return accuracy
 
 
 def _append(data: str, line: dict[str, Any]) -> None:
@@ -130,14 +152,12 @@ def _append(data: str, line: dict[str, Any]) -> None:
 def table(data: str) -> str:
     """What is on record as Markdown: mean and spread over the seeds, and paired differences to the better control."""
     rows = recorded(data)
-    lines = [
-        "| labels | method | test accuracy, last epoch | over seeds | against the better control | AUROC of label_quality "
-        "| labels right, given -> corrected |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = ["labels", "method", "test accuracy, last epoch", "over seeds (number)", "against the better control"]
+    columns += ["AUROC of label_quality", "labels right, given -> corrected"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for case in CASES[data]:
-        means = {m: _mean(rows, case, m, "test_accuracy_last") for m in METHODS}
-        control = max((means[m] for m in CONTROLS if means[m] is not None), default=None)
+        controls = [_mean(rows, case, m, "test_accuracy_last") for m in CONTROLS]
+        control = max((mean for mean in controls if mean is not None), default=None)
         for method in METHODS:
             chosen = [r for r in rows if (r["case"], r["method"]) == (case, method)]
             if not chosen:
@@ -151,9 +171,8 @@ def table(data: str) -> str:
             right = "-" if given is None or corrected is None else f"{100 * given:.1f} -> {100 * corrected:.1f}"
             spread = f"{min(accuracies):.1f} to {max(accuracies):.1f} ({len(accuracies)})"
             name = f"**{method}**" if method == "winnow" else method
-            lines.append(
-                f"| {case} | {name} | {mean:.1f} | {spread} | {gain} | {'-' if auroc is None else f'{auroc:.3f}'} | {right} |"
-            )
+            ranked = "-" if auroc is None else f"{auroc:.3f}"
+            lines.append(f"| {case} | {name} | {mean:.1f} | {spread} | {gain} | {ranked} | {right} |")
     return "\n".join(lines)
 
 

@@ -60,16 +60,14 @@ class Finding:
     @property
     def met(self) -> str:
         """`yes`, `no`, for ratios `within 10 %`, or `-` where there is no goal."""
-        tolerance = TOLERANCE if self.unit == "x" else 0.0
+        slack = 1 + (TOLERANCE if self.unit == "x" else 0.0)
         if self.at_most is not None:
-            excess = self.measured / self.at_most
+            met, nearly = self.measured <= self.at_most, self.measured <= self.at_most * slack
         elif self.at_least is not None:
-            excess = self.at_least / self.measured
+            met, nearly = self.measured >= self.at_least, self.measured * slack >= self.at_least
         else:
             return "-"
-        if excess <= 1:
-            return "yes"
-        return "within 10 %" if excess <= 1 + tolerance else "no"
+        return "yes" if met else "within 10 %" if nearly else "no"
 
 
 def table_lines(findings: Iterable[tuple[str, Finding]]) -> list[str]:

@@ -74,6 +74,10 @@ class TestRecord:
     def test_seconds_and_megabytes_have_no_tolerance(self):
         assert Finding("x", 201.0, at_most=200, unit="MB").met == "no"
 
+    @pytest.mark.parametrize(("value", "met"), [(0.0, "yes"), (1.0, "no")])
+    def test_a_limit_may_be_zero(self, value, met):
+        assert Finding("x", value, at_most=0, unit="").met == met
+
     def test_no_goal_no_verdict(self):
         assert Finding("x", 1.0).met == "-"
 

@@ -23,7 +23,7 @@ from winnow.train.fit import Settings, fit
 from winnow.train.progress import Progress
 
 METHODS = ("cross-entropy", "winnow")
-EPOCHS = 40
+EPOCHS = 100
 
 
 def noisy_digits(rate: float, seed: int) -> Source:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from winnow.data.builtin import digits
-from winnow.data.open import open_source
+from winnow.data.open import open_source, open_test
 from winnow.errors import InputError, UsageError
 
 
@@ -158,3 +158,12 @@ def test_human_cifar_labels_have_their_published_error(column, wrong):
     assert source.clean_labels.accuracy(source.noisy_labels) == pytest.approx(1 - wrong, abs=1e-5)
     assert len(source.test()) == 10_000
     assert source.test().noisy_labels.max() == 9
+
+
+def test_a_built_in_named_as_test_set_means_its_test_images():
+    train = open_source("digits")
+
+    test = open_test("digits", train)
+
+    assert len(test) == 360
+    assert not set(test.ids) & set(train.ids)

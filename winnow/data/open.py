@@ -149,7 +149,11 @@ def open_test(
             follow_links=follow_links,
         )
 
-    if label_column is not None or Path(data).is_dir() or str(data) in builtin_names():
+    if str(data) in builtin_names():
+        # `--test mnist` means its test images; its training images may be the ones that are trained on.
+        whole = attempt(label_column)
+        return whole.test() if whole.test else whole
+    if label_column is not None or Path(data).is_dir():
         return attempt(label_column)
     if train.clean_label_column is not None:
         try:

@@ -39,9 +39,9 @@ class Whitening(nn.Conv2d):
         patch = self.kernel_size[0]
         second_moment = torch.zeros(self.in_channels * patch**2, self.in_channels * patch**2, dtype=torch.float64)
         count = 0
-        for block in images.split(200):
-            patches = F.unfold(block, patch, padding=self._border, stride=self.stride).double()
-            rows = patches.transpose(1, 2).flatten(0, 1)
+        for block in images.split(25):  # small blocks: their patches in double precision are many times the images
+            patches = F.unfold(block, patch, padding=self._border, stride=self.stride)
+            rows = patches.transpose(1, 2).flatten(0, 1).double()
             second_moment += rows.T @ rows
             count += len(rows)
         variances, axes = torch.linalg.eigh(second_moment / max(1, count))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from winnow.data.views import Views
 from winnow.survey import Survey
 
-BATCH = 500
+BATCH = 250
 
 
 @torch.no_grad()

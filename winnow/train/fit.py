@@ -424,7 +424,7 @@ def replace_pixels(views: Views, pixels: torch.Tensor) -> Views:
 
 
 def _sample(views: Views) -> torch.Tensor:
-    rows = np.arange(0, len(views.pixels), max(1, len(views.pixels) // 2000))[:2000]
+    rows = np.arange(0, len(views.pixels), max(1, len(views.pixels) // 1000))[:1000]
     return views.view("plain", rows, 0, "whitening").cpu()
 
 
