@@ -302,7 +302,7 @@ def test_unknown_data_is_answered_with_the_nearest_name(write_csv, tmp_path):
     write_csv("path,label\na,b\n")
 
     assert message("mnits").endswith("did you mean mnist?")
-    assert "built in are digits" in message("zzzzzz")
+    assert "DATA is a folder with one sub-folder a class" in message("zzzzzz")
     assert re.search(r"no such file or folder; did you mean .*photos\.csv\?", message(tmp_path / "photo.csv"))
     (tmp_path / "x.txt").write_text("x")
     assert "not a folder, .csv" in message(tmp_path / "x.txt")

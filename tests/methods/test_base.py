@@ -287,7 +287,11 @@ def test_values_are_read_as_the_type_of_the_signature(name, given, expected):
         ("shuffle", "maybe", "--set shuffle=maybe: must be true or false"),
         ("shuffle", "", "--set shuffle=: must be true or false"),
         ("shares", "1", "--set shares: typed has no such hyperparameter; did you mean share?"),
-        ("zzz", "1", "--set zzz: typed has no such hyperparameter; it takes share, rounds, shuffle, kind"),
+        (
+            "zzz",
+            "1",
+            "--set zzz: typed has no such hyperparameter; it takes share, rounds, shuffle, kind (--method names another method)",
+        ),
     ],
 )
 def test_wrong_values_are_told_in_one_line(name, given, message):

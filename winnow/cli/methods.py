@@ -39,10 +39,10 @@ def methods(
         print(json.dumps(rows[0] if name else rows))
         return
     if name is None:
-        print(f"{'method':<26}{'noise assumed':<19}{'cost':>4}  what it does")
+        print(f"{'method':<25}{'noise assumed':<18}{'cost':>4}  what it does")
         for m in chosen:
-            print(f"{m.name:<26}{m.assumes:<19}{m.cost:>4.2g}  {m.title}"[:80].rstrip())
-        print("cost: time of a step in units of cross-entropy. One in full: winnow methods NAME")
+            print(f"{m.name:<25}{m.assumes:<18}{m.cost:>4.2g}  {m.title}")
+        print("cost: a step's time, cross-entropy = 1. One in full, with paper: winnow methods NAME")
         return
     [method] = chosen
     print(bold(f"{method.name}: {method.title}"))

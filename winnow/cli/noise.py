@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from winnow.cli import options
+
 
 class Kind(StrEnum):
     """Kinds of noise that can be asked for."""
@@ -58,6 +60,9 @@ def noise(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+    max_pixels: options.MaxPixels = 50_000_000,
+    allow_truncated: options.AllowTruncated = False,
+    debug: options.Debug = False,
 ) -> None:
     """Make labels wrong on purpose, in a file that trains."""
     from winnow.data.open import open_source
@@ -75,6 +80,8 @@ def noise(
         root=root,
         limit=limit,
         follow_links=follow_links,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
     )
     check_output(source, out)
     made = make_noise(

@@ -27,18 +27,21 @@ def predict(
     allow_truncated: options.AllowTruncated = False,
     follow_links: options.FollowLinks = False,
     json_output: options.Json = False,
+    quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Classes of images, from a trained model."""
     from winnow.cli.terminal import bold
     from winnow.data.open import open_source
-    from winnow.errors import InputError
-    from winnow.report.words import percent
+    from winnow.errors import InputError, UsageError
+    from winnow.report.words import counted, percent
     from winnow.train.device import Device
     from winnow.train.predictor import Predictor, write_predictions
 
     predictor = Predictor.load(run)
     target = out or run / "predictions.parquet"
+    if target.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"--out {target}: must end in .parquet or .csv")
     if target.exists() and out is not None and not force:
         raise InputError(f"{target} is there already: name another --out, or replace it with --force")
     source = open_source(
@@ -67,7 +70,9 @@ def predict(
         print(json.dumps(summary))
         return
     tail = "" if agreement is None else f"; {percent(agreement)} agree with the labels there"
-    print(bold(f"{len(found.rows):,} images classified{tail}."))
+    if quiet:
+        return
+    print(bold(f"{counted(len(found.rows), 'image')} classified{tail}."))
     if found.quarantined:
-        print(f"{len(found.quarantined):,} unreadable images have no prediction; the file says why.")
+        print(f"No prediction for {counted(len(found.quarantined), 'unreadable image')}; the file says why.")
     print(f"File     {target}")

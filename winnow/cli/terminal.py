@@ -10,7 +10,7 @@ import time
 from winnow.train.progress import Progress
 
 _REPEAT = 60.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines where there is no terminal, after a first one."""
 
 
 def _colours(stream: object) -> bool:
@@ -49,7 +49,7 @@ def time_left(seconds: float) -> str:
 
 
 class TerminalProgress(Progress):
-    """Tells the progress on stderr: a live line in a terminal, a plain line a phase or a minute elsewhere.
+    """Tells the progress on stderr: a live line in a terminal, a plain line a minute elsewhere.
 
     Args:
         quiet: say nothing but warnings.
@@ -60,8 +60,8 @@ class TerminalProgress(Progress):
         self.prefix = ""
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._shown = ""
-        self._last = 0.0
-        self._phase = ""
+        self._last = time.monotonic()
+        self._wait = 10.0
         self._started: tuple[float, float] | None = None
         self._stage_started: tuple[str, float] = ("", 0.0)
 
@@ -69,7 +69,8 @@ class TerminalProgress(Progress):
         """Another of several trainings begins, such as `[2/6] winnow, seed 0`."""
         self.prefix = prefix
         self._started = None
-        self._phase = ""
+        if not (self._live or self.quiet):
+            print(prefix, file=sys.stderr, flush=True)
 
     def understood(self, label: str, text: str) -> None:
         """A line such as `Data     1,437 images`."""
@@ -91,7 +92,7 @@ class TerminalProgress(Progress):
         left = took * (total - done) / max(1, done)
         rate = f"{done / took:,.0f} images/s" if took > 0.2 else ""
         parts = [name, f"{done:,}/{total:,}", rate, f"{time_left(left)} left" if took > 0.2 else ""]
-        self._show(parts, phase=name, done=done >= total)
+        self._show(parts, done=done >= total)
 
     def training(
         self,
@@ -108,7 +109,7 @@ class TerminalProgress(Progress):
         if self._started is None or fraction < self._started[1]:
             self._started = (now, fraction)
         begun, at = self._started
-        left = (now - begun) * (1 - fraction) / (fraction - at) if fraction > at else 0.0
+        left = f"{time_left((now - begun) * (1 - fraction) / (fraction - at))} left" if fraction > at else ""
         percent = {name: f"{name} {100 * value:.1f} %" for name, value in last.items() if value is not None}
         loss = last.get("loss")
         parts = [
@@ -118,9 +119,9 @@ class TerminalProgress(Progress):
             "" if self.prefix else percent.get("given", ""),
             "" if self.prefix else percent.get("test", ""),
             f"{images_per_second:,.0f} images/s",
-            f"{time_left(left)} left",
+            left,
         ]
-        self._show(parts, phase=phase, done=fraction >= 1)
+        self._show(parts, done=fraction >= 1)
 
     def finish(self) -> None:
         """Takes the live line away."""
@@ -128,15 +129,15 @@ class TerminalProgress(Progress):
             print("\r" + " " * len(self._shown) + "\r", end="", file=sys.stderr, flush=True)
             self._shown = ""
 
-    def _show(self, parts: list[str], phase: str, done: bool) -> None:
+    def _show(self, parts: list[str], done: bool) -> None:
         if self.quiet:
             return
         now = time.monotonic()
         if not self._live:
-            if phase != self._phase or now - self._last > _REPEAT:
-                if self._phase or now - self._last > _REPEAT:
-                    print("  ".join(p for p in parts if p), file=sys.stderr, flush=True)
-                self._phase, self._last = phase, now
+            # In a log: after ten seconds, then once a minute.
+            if now - self._last > self._wait:
+                print("  ".join(p for p in parts if p), file=sys.stderr, flush=True)
+                self._last, self._wait = now, _REPEAT
             return
         if now - self._last < 0.1 and not done:
             return

@@ -52,8 +52,9 @@ def train(
 ) -> None:
     """Train on partly wrong labels; say which are doubted."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step
+    from winnow.errors import InputError
     from winnow.report.run import write_run_report
-    from winnow.report.words import percent
+    from winnow.report.words import counted, percent
     from winnow.train.fit import Settings, fit
     from winnow.train.run_folder import RunFolder
 
@@ -83,7 +84,9 @@ def train(
         hyperparameters=options.parsed_settings(settings or []),
     )
     run_folder = Path(data)
-    if resume and out is None and RunFolder.is_run(run_folder):
+    if resume and out is None:
+        if not RunFolder.is_run(run_folder):
+            raise InputError(f"{data} holds no run to go on with: name a run folder, or DATA and the run as --out")
         out = run_folder
         data, data_settings, chosen = options.as_recorded(run_folder)
     source, test_source = options.open_with_test(data, data_settings)
@@ -110,7 +113,8 @@ def train(
         print(json.dumps(summary))
         return
     accuracy = summary["test_accuracy_last"]
-    doubted = f"{summary['num_doubted']:,} labels are doubted."
+    num = summary["num_doubted"]
+    doubted = f"{counted(num, 'label')} {'is' if num == 1 else 'are'} doubted."
     if accuracy is None:
         agreement = percent(summary["given_label_agreement"])
         print(bold(f"{doubted} No test set: agreement with the given labels is {agreement}."))

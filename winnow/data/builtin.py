@@ -71,10 +71,12 @@ def open_builtin(
 def unknown_builtin(name: str) -> InputError:
     """The error for a name that is neither a path nor built in."""
     near = get_close_matches(name, _BUILTINS, n=1)
-    advice = (
-        f"did you mean {near[0]}?" if near else f"built in are {', '.join(n for n in _BUILTINS if ':test' not in n)}"
+    if near:
+        return InputError(f"{name}: no such file, folder or built-in collection; did you mean {near[0]}?")
+    return InputError(
+        f"{name}: not there; DATA is a folder with one sub-folder a class, a .csv, .tsv, .parquet or .npz file, or "
+        "built in: digits, mnist, cifar10, cifar10n:worse (aggre, random1, random2, random3)"
     )
-    return InputError(f"{name}: no such file, folder or built-in collection; {advice}")
 
 
 def digits(*, test: bool = False) -> Source:

@@ -64,7 +64,11 @@ def parsed_hyperparameters(method: type[Method], given: Mapping[str, Any]) -> di
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(known) or 'none'}"
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else f"; it takes {', '.join(known) or 'none'} (--method names another method)"
+            )
             raise UsageError(f"--set {name}: {label} has no such hyperparameter{hint}")
         result[name] = _parsed(name, value, known[name].annotation)
     return result

@@ -251,7 +251,7 @@ class Method(nn.Module):
     assumes: ClassVar[str] = "any"
     """The noise that the method is made for."""
     remedy: ClassVar[str] = "robust"
-    """`robust`, `cleansing` or `tolerant` (Frenay & Verleysen 2014)."""
+    """`robust`, `cleansing` or `tolerant` (Frenay & Verleysen 2014); `none` for the plain learner."""
     cost: ClassVar[float] = 1.0
     """Time of a step in units of cross-entropy."""
     needs: ClassVar[frozenset[Need]] = frozenset()

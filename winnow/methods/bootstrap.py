@@ -177,7 +177,7 @@ class BootstrapSoft(_Bootstrap):
     """
 
     name = "bootstrap-soft"
-    title = "Targets blended with the prediction"
+    title = "targets mixed with predictions"
 
     def __init__(self, problem: Problem, *, beta: float = 0.95, warmup_epochs: int = 0):
         super().__init__(problem, beta=beta, warmup_epochs=warmup_epochs)
@@ -199,7 +199,7 @@ class BootstrapHard(_Bootstrap):
     """
 
     name = "bootstrap-hard"
-    title = "Targets blended with the predicted class"
+    title = "targets mixed with decisions"
 
     def __init__(self, problem: Problem, *, beta: float = 0.8, warmup_epochs: int = 1):
         super().__init__(problem, beta=beta, warmup_epochs=warmup_epochs)
@@ -225,7 +225,7 @@ class BootstrapSharp(_Bootstrap):
     """
 
     name = "bootstrap-sharp"
-    title = "Targets blended with the sharpened prediction"
+    title = "between soft and hard"
     grid = (1.0, 2.0, 5.0, 10.0, 20.0)
     chosen_sharpness: Tensor
 
@@ -301,7 +301,7 @@ class BootstrapReconstruction(Method):
     """
 
     name = "bootstrap-reconstruction"
-    title = "A latent class explains label and features"
+    title = "latent class, reconstruction"
     paper = "Reed et al. 2014, arXiv:1412.6596"
     assumes = "class-conditional"
     remedy = "tolerant"

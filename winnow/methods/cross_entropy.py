@@ -39,8 +39,9 @@ class CrossEntropy(Method):
     """
 
     name = "cross-entropy"
-    title = "The plain learner; with views, mixup and averaging the fair control"
+    title = "the plain learner, the control"
     assumes = "none"
+    remedy = "none"
 
     def __init__(
         self,

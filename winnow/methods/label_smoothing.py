@@ -64,7 +64,7 @@ class LabelSmoothing(Method):
     """
 
     name = "label-smoothing"
-    title = "Targets mixed with a uniform distribution"
+    title = "targets mixed with uniform"
     paper = "Szegedy et al. 2015, arXiv:1512.00567"
     assumes = "symmetric"
     prior: Tensor | None

@@ -89,7 +89,7 @@ class Winnow(Method):
     - g = ramp(fit, 0.80, 0.90): whether the task is learnt, and h = 1 - ramp(mean diagonal of T, 0.95, 0.98): whether
       there is noise to speak of (eq. 5).
 
-    With trust = pi(y), pi(k) proportional to b(k) T[k, y] (eq. 6), and ramps in the share t of training done, the loss of
+    With trust = pi(y), pi(k) proportional to b(k) T[k, y] (eq. 6), and ramps in the share t of the run, the loss of
     an image is (eq. 7)
 
         [(1 - a) + a trust] * -log((1 - l) p(y) + l sum_k p(k) T[k, y]),
@@ -110,7 +110,7 @@ class Winnow(Method):
     """
 
     name = "winnow"
-    title = "Labels weighed by trust, corrected once learnt"
+    title = "trust weights, then correction"
     paper = "this project"
     assumes = "any"
     remedy = "tolerant"

@@ -32,7 +32,7 @@ from winnow.train.device import Device
 from winnow.train.evaluate import Recorder, TestSet
 from winnow.train.interrupt import stop_on_signals
 from winnow.train.outcome import summarised, tabled
-from winnow.train.predictor import save_predictor, with_channels
+from winnow.train.predictor import Predictions, Predictor, save_predictor, with_channels
 from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
 from winnow.train.trainer import Diverged, Stopped, Trainer
@@ -101,6 +101,10 @@ class Run:
         import pyarrow.parquet as pq
 
         return pq.read_table(self.folder / "labels.parquet")
+
+    def predict(self, source: Source) -> Predictions:
+        """Class probabilities of another source's images, on the device that a training would choose."""
+        return Predictor.load(self.folder).predict(source, Device.choose())
 
 
 def fit(
@@ -247,7 +251,7 @@ class _Fit:
             parts.append(f"{missing:,} without a label")
         self.progress.understood("Data", "; ".join(parts))
         for note in (*self.source.notes, *collection.notes):
-            self.progress.warning(note)
+            self.progress.understood("Note", note)
 
     def _divided(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labelled = np.flatnonzero(labels >= 0)
