@@ -290,7 +290,8 @@ def test_values_are_read_as_the_type_of_the_signature(name, given, expected):
         (
             "zzz",
             "1",
-            "--set zzz: typed has no such hyperparameter; it takes share, rounds, shuffle, kind (--method names another method)",
+            "--set zzz: typed has no such hyperparameter; it takes share, rounds, shuffle, kind "
+            "(--method names another method)",
         ),
     ],
 )
