@@ -117,8 +117,8 @@ class TestSetting:
         training()
         training()
 
-        assert training.trainer.cursor.total_epochs == 2
-        assert training.trainer.cursor.total_steps == 4
+        assert training.trainer.clock.cursor.total_epochs == 2
+        assert training.trainer.clock.cursor.total_steps == 4
 
     def test_the_bare_loop_starts_from_the_same_network_and_sees_as_many_images(self):
         batches = Batches(CONVNET, TINY)

@@ -43,7 +43,7 @@ class Script:
 
     def step_ended(self, phase: str, fraction: float, images_per_second: float) -> None:
         assert self.trainer is not None
-        self.steps = self.trainer.cursor.total_steps
+        self.steps = self.trainer.clock.cursor.total_steps
         if self.steps == self.save_at:
             self.trainer.save()
         if self.steps == self.die_at:

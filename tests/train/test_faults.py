@@ -71,7 +71,7 @@ def test_many_undefined_steps_go_back_to_the_checkpoint_and_on_with_half_the_rat
     assert len(script.reasons) >= 1
     assert "half the learning rate" in script.reasons[0]
     assert trainer._rate_scale < 1
-    assert trainer.cursor.total_epochs == 8
+    assert trainer.clock.cursor.total_epochs == 8
     assert all(p.isfinite().all() for p in trainer.method.parameters())
 
 
@@ -181,7 +181,7 @@ def test_a_folder_that_vanishes_during_the_run_is_noticed(tmp_path):
     real = trainer.save
 
     def vanishing() -> None:
-        if trainer.cursor.total_epochs == 2:
+        if trainer.clock.cursor.total_epochs == 2:
             shutil.rmtree(tmp_path / "run")
         real()
 

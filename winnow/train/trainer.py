@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, T
 from winnow.survey import Survey
 from winnow.survey.passes import survey
 from winnow.train.checkpoint import Checkpoints, flattened, restored
+from winnow.train.clock import Clock, Cursor, checked_plan
 from winnow.train.device import Device
 from winnow.train.interrupt import StopRequest
 from winnow.train.optimizers import SGD, Optimizers
@@ -28,19 +28,6 @@ from winnow.train.streams import Stream
 
 _SKIPS_IN_A_ROW = 5
 _ROLLBACKS = 2
-
-
-@dataclass
-class Cursor:
-    """Where in the plan the run stands; `step` counts batches within the epoch."""
-
-    phase: int = 0
-    begun: bool = False
-    epoch: int = 0
-    revised: bool = False
-    step: int = 0
-    total_steps: int = 0
-    total_epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,8 +108,8 @@ class Trainer:
         self.stop = stop
         self.epoch_checkpoint_seconds = epoch_checkpoint_seconds
         self.checkpoint_seconds = checkpoint_seconds
-        self.plan = list(checked_plan(method.plan(epochs), epochs))
-        self.cursor = Cursor()
+        self.plan = checked_plan(method.plan(epochs), epochs)
+        self.clock = Clock(self.plan, len(problem.train_rows) // batch_size)
         self.learning_rate = learning_rate
         self.optimizers = Optimizers(method)
         self.passes = TrainingPasses(problem.num_samples).to(device.torch_device)
@@ -131,11 +118,11 @@ class Trainer:
         self.seconds = 0.0
         self._terms: dict[str, Tensor] = {}
         self._term_steps = 0
-        self._epoch_images = self._images_at_clock = 0
+        self._epoch_images = self._images_at_start = 0
         self._skipped_in_a_row = 0
         self._rollbacks = 0
         self._rate_scale = 1.0
-        self._clock = self._saved_at = time.monotonic()
+        self._started = self._saved_at = time.monotonic()
         self._save_took = 0.0
         wants_features = any("features" in d.views for phase in self.plan for d in phase.draws.values())
         self._features = self._feature_rows() if wants_features else None
@@ -156,53 +143,46 @@ class Trainer:
             self.load()
         else:
             self.save()
-        self._clock = time.monotonic()
-        while self.cursor.phase < len(self.plan):
+        self._started = time.monotonic()
+        while not self.clock.is_over:
             try:
-                self._run_phase(self.plan[self.cursor.phase])
+                self._run_phase(self.clock.phase)
             except _Diverged as diverged:
                 self._go_back(diverged)
 
     def _run_phase(self, phase: Phase) -> None:
-        cursor = self.cursor
-        if not cursor.begun:
+        if not self.clock.cursor.begun:
             if phase.begin:
                 phase.begin()
-            cursor.begun = True
+            self.clock.cursor.begun = True
         streams = self._streams(phase)
-        while not self._phase_is_over(phase, next(iter(streams.values()))):
-            if phase.revise and not cursor.revised and self._revision_is_due(phase):
+        while not self.clock.phase_is_over:
+            if self.clock.revision_is_due and phase.revise:
                 phase.revise(self.survey())
-                cursor.revised = True
+                self.clock.cursor.revised = True
             self._run_epoch(phase, streams)
-        self.cursor = Cursor(cursor.phase + 1, total_steps=cursor.total_steps, total_epochs=cursor.total_epochs)
+        self.clock.next_phase()
 
     def _run_epoch(self, phase: Phase, streams: Mapping[str, Stream]) -> None:
-        cursor = self.cursor
         for stream in streams.values():
-            stream.start(cursor.total_epochs)
-        first = next(iter(streams.values()))
-        steps = self._steps_of_epoch(phase, first)
-        while cursor.step < steps:
-            moment = self._moment(phase, max(1, steps))
-            batch = self._batch(streams, cursor.step)
+            stream.start(self.clock.cursor.total_epochs)
+        steps = self.clock.steps_of_epoch(next(iter(streams.values())).steps)
+        while self.clock.cursor.step < steps:
+            moment = self.clock.moment()
+            batch = self._batch(streams, self.clock.cursor.step)
             self.passes.begin_step()
             for position, turn in enumerate(phase.turn_list):
                 for repetition in range(turn.repeat):
                     self._turn(phase, turn, batch, moment, salt=f"{position}/{repetition}")
             self.passes.record(batch)
             self.method.after_step(moment)
-            cursor.step += 1
-            cursor.total_steps += 1
+            self.clock.next_step()
             self._epoch_images += len(batch.indices)
             self._after_step(phase)
         if phase.end_epoch:
             phase.end_epoch()
-        cursor.epoch += 1
-        cursor.total_epochs += 1
-        cursor.step = 0
-        cursor.revised = False
-        self._end_epoch(phase, first)
+        self.clock.next_epoch()
+        self._end_epoch(phase)
 
     def _turn(self, phase: Phase, turn: Turn, batch: Batch, moment: Moment, salt: str) -> None:
         optimizer = self._optimizer(turn)
@@ -217,7 +197,7 @@ class Trainer:
             self._skip(moment, total)
             return
         self._skipped_in_a_row = 0
-        factor = phase.schedule(moment.fraction, self._phase_fraction(phase, moment))
+        factor = phase.schedule(moment.fraction, self.clock.phase_fraction())
         optimizer.step(self._rate_scale * self.learning_rate * factor)
 
     def _backward(self, items: Iterator[Losses]) -> Tensor:
@@ -233,21 +213,21 @@ class Trainer:
 
     def _after_step(self, phase: Phase) -> None:
         now = time.monotonic()
-        rate = (self._epoch_images - self._images_at_clock) / max(1e-9, now - self._clock)
-        self.listener.step_ended(phase.name, self._fraction(), rate)
+        rate = (self._epoch_images - self._images_at_start) / max(1e-9, now - self._started)
+        self.listener.step_ended(phase.name, self.clock.fraction(), rate)
         if self.stop.signal_number is not None:
             self.save()
             raise Stopped
         if now - self._saved_at > max(self.checkpoint_seconds, 50 * self._save_took):
             self.save()
 
-    def _end_epoch(self, phase: Phase, first: Stream) -> None:
+    def _end_epoch(self, phase: Phase) -> None:
         steps = max(1, self._term_steps)
         terms = {name: float(value) / steps for name, value in self._terms.items()}
         now = time.monotonic()
-        self.seconds += now - self._clock
+        self.seconds += now - self._started
         end = EpochEnd(
-            epoch=self.cursor.total_epochs,
+            epoch=self.clock.cursor.total_epochs,
             phase=phase.name,
             learning_rate=self._optimizer(phase.turn_list[0]).rate,
             loss=sum(terms.values()),
@@ -256,12 +236,12 @@ class Trainer:
             seconds=self.seconds,
             images=self._epoch_images,
         )
-        is_last = self.cursor.phase == len(self.plan) - 1 and self._phase_is_over(phase, first)
+        is_last = self.clock.is_last_phase and self.clock.phase_is_over
         self._forget_epoch()
         self.listener.epoch_ended(end, is_last)
-        self._clock, started = time.monotonic(), now
-        self.seconds += self._clock - started
-        if is_last or self._clock - self._saved_at > self.epoch_checkpoint_seconds:
+        self._started, started = time.monotonic(), now
+        self.seconds += self._started - started
+        if is_last or self._started - self._saved_at > self.epoch_checkpoint_seconds:
             self.save()
 
     def _optimizer(self, turn: Turn) -> SGD:
@@ -270,20 +250,17 @@ class Trainer:
     def _forget_epoch(self) -> None:
         self._terms = {}
         self._term_steps = 0
-        self._epoch_images = self._images_at_clock = 0
+        self._epoch_images = self._images_at_start = 0
 
     # What a step sees
 
     def _streams(self, phase: Phase) -> dict[str, Stream]:
         unlabelled = np.flatnonzero(self.problem.noisy_labels < 0)
         rows = {"train": self.problem.train_rows, "unlabelled": unlabelled}
-        streams = {
+        return {
             name: Stream(name, draw, rows[draw.source], self.problem.noisy_labels, self.problem.seed, self.batch_size)
             for name, draw in phase.draws.items()
         }
-        for stream in streams.values():
-            stream.start(self.cursor.total_epochs)
-        return streams
 
     def _batch(self, streams: Mapping[str, Stream], step: int) -> Batch:
         batches = {name: self._stream_batch(stream, step) for name, stream in streams.items()}
@@ -296,7 +273,7 @@ class Trainer:
         views = tuple(
             self._feature_view(rows)
             if kind == "features"
-            else self.views.view(kind, rows, self.cursor.total_epochs, f"{stream.name}/{position}")
+            else self.views.view(kind, rows, self.clock.cursor.total_epochs, f"{stream.name}/{position}")
             for position, kind in enumerate(stream.draw.views)
         )
         return Batch(indices, self.noisy_labels[indices], views)
@@ -315,54 +292,10 @@ class Trainer:
             self._features.replace(result.features)
         return result
 
-    # The clock
-
-    def _moment(self, phase: Phase, steps: int) -> Moment:
-        cursor = self.cursor
-        return Moment(cursor.total_steps, cursor.total_epochs, cursor.epoch, self._fraction(steps), steps)
-
-    def _length(self, phase: Phase) -> float:
-        """In epochs of the whole training set."""
-        if phase.epochs:
-            return float(phase.epochs)
-        return phase.steps / max(1, len(self.problem.train_rows) // self.batch_size)
-
-    def _fraction(self, steps: int = 0) -> float:
-        done = sum(self._length(phase) for phase in self.plan[: self.cursor.phase])
-        phase = self.plan[self.cursor.phase]
-        within = self.cursor.epoch + self.cursor.step / max(1, steps or self._last_steps)
-        if steps:
-            self._last_steps = steps
-        whole = sum(self._length(phase) for phase in self.plan)
-        return min(1.0, (done + min(within, self._length(phase))) / max(whole, 1e-9))
-
-    _last_steps = 1
-
-    def _phase_fraction(self, phase: Phase, moment: Moment) -> float:
-        return min(
-            1.0,
-            (self.cursor.epoch + self.cursor.step / moment.steps_per_epoch) / max(self._length(phase), 1e-9),
-        )
-
-    def _steps_of_epoch(self, phase: Phase, first: Stream) -> int:
-        if phase.epochs:
-            return first.steps
-        return min(first.steps, phase.steps - self.cursor.epoch * first.steps)
-
-    def _phase_is_over(self, phase: Phase, first: Stream) -> bool:
-        if phase.epochs:
-            return self.cursor.epoch >= phase.epochs
-        return self.cursor.epoch * first.steps >= phase.steps
-
-    def _revision_is_due(self, phase: Phase) -> bool:
-        if self.cursor.step:
-            return False
-        return self.cursor.epoch == 0 if phase.revise_every == 0 else self.cursor.epoch % phase.revise_every == 0
-
     # Numbers that are none
 
     def _is_finite(self, total: Tensor, optimizer: SGD) -> bool:
-        if self.device.torch_device.type != "cpu" and self.cursor.total_steps % 50:
+        if self.device.torch_device.type != "cpu" and self.clock.cursor.total_steps % 50:
             return True  # reading a number off an accelerator stalls it
         gradients = [p.grad for p in optimizer.parameters() if p.grad is not None]
         norms = torch._foreach_norm(gradients) if gradients else []
@@ -378,10 +311,12 @@ class Trainer:
     def _go_back(self, diverged: _Diverged) -> None:
         rollbacks, rate_scale = self._rollbacks + 1, self._rate_scale / 2
         if rollbacks > _ROLLBACKS:
-            raise Diverged(f"{diverged}, again after going back {_ROLLBACKS} times with half the rate", self.cursor)
+            raise Diverged(
+                f"{diverged}, again after going back {_ROLLBACKS} times with half the rate", self.clock.cursor
+            )
         self.load()
         self._rollbacks, self._rate_scale, self._skipped_in_a_row = rollbacks, rate_scale, 0
-        self._clock = time.monotonic()
+        self._started = time.monotonic()
         self.listener.went_back(f"{diverged}; back to the last checkpoint, with half the learning rate")
         self.save()
 
@@ -392,12 +327,11 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         now = time.monotonic()
         state = {
-            "cursor": asdict(self.cursor),
-            "last_steps": self._last_steps,
+            "cursor": asdict(self.clock.cursor),
             "rollbacks": self._rollbacks,
             "rate_scale": self._rate_scale,
             "skipped": self._skipped_in_a_row,
-            "seconds": self.seconds + (now - self._clock if self.cursor.step else 0.0),
+            "seconds": self.seconds + (now - self._started if self.clock.cursor.step else 0.0),
             "term_steps": self._term_steps,
             "epoch_images": self._epoch_images,
             "threads": self.device.threads,
@@ -421,13 +355,12 @@ class Trainer:
         """Goes to the newest good checkpoint."""
         tensors, state, warnings = self.checkpoints.load()
         tree = restored(state["tree"], tensors)
-        self.cursor = Cursor(**state["cursor"])
-        self._last_steps = state["last_steps"]
+        self.clock.cursor = Cursor(**state["cursor"])
         self._rollbacks, self._rate_scale = state["rollbacks"], state["rate_scale"]
         self._skipped_in_a_row = state["skipped"]
         self.seconds = state["seconds"]
         self._term_steps = state["term_steps"]
-        self._epoch_images = self._images_at_clock = state["epoch_images"]
+        self._epoch_images = self._images_at_start = state["epoch_images"]
         self.method.load_state_dict(tree["method"])
         self.passes.load_state_dict(tree["passes"])
         place = self.device.torch_device
@@ -440,7 +373,7 @@ class Trainer:
 
     def _parameters_by_optimizer(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for phase in self.plan[: self.cursor.phase + 1]:
+        for phase in self.plan[: self.clock.cursor.phase + 1]:
             for turn in phase.turn_list:
                 found.setdefault(turn.optimizer, turn.parameters() if turn.parameters else None)
         return found
@@ -472,17 +405,3 @@ def _seed(seed: int, device: Device) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
-
-
-def checked_plan(plan: Sequence[Phase], epochs: int) -> Sequence[Phase]:
-    """The plan, if it has something to do and is as long as asked.
-
-    Raises:
-        ValueError: a phase has neither epochs nor steps, or the epochs do not add up.
-    """
-    if sum(phase.epochs for phase in plan) > epochs:
-        raise ValueError(f"the phases take {sum(p.epochs for p in plan)} epochs, more than the {epochs} of the run")
-    for phase in plan:
-        if phase.epochs < 0 or phase.steps < 0 or not math.isfinite(phase.epochs):
-            raise ValueError(f"phase {phase.name!r} has a negative length")
-    return plan

@@ -1,0 +1,51 @@
+"""How to train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from winnow.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; None leaves a choice to the data and the device, and the choice is told.
+
+    Attributes:
+        method: a name of the table, or `file.py:Class`.
+        model: a name of `winnow.models.MODELS`.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        learning_rate: of SGD with Nesterov momentum, before the schedule.
+        seed: every random decision is a function of it.
+        validation: share of the labelled images, at most 1,000 of them, that is held out to choose a best epoch on.
+        device: `auto`, `cpu`, `cuda`, ...
+        precision: `auto`, `bf16` or `float32`.
+        threads: of the CPU's arithmetic.
+        hyperparameters: of the method.
+    """
+
+    method: str = "winnow"
+    model: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    seed: int = 0
+    validation: float = 0.05
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    hyperparameters: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise UsageError(f"--learning-rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.validation < 1:
+            raise UsageError(f"--validation must lie in [0, 1), got {self.validation}")
