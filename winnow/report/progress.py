@@ -71,13 +71,14 @@ def term_plots(epochs: Epochs) -> list[Figure]:
     """A small plot for each term of the loss, the sum first if there are several, then what is logged."""
     terms = sorted({name for epoch in epochs for name in epoch.get("terms") or {}})
     logged = sorted({name for epoch in epochs for name in epoch.get("log") or {}})
-    wanted = [("sum of the terms", _column(epochs, "loss"))] if len(terms) != 1 else []
-    wanted += [(name, _column(epochs, name, "terms")) for name in terms]
-    wanted += [(f"{name} (logged, not minimised)", _column(epochs, name, "log")) for name in logged]
+    minimised, measured = "minimised, mean of the epoch", "measured after the epoch"
+    wanted = [("sum of the terms", minimised, _column(epochs, "loss"))] if len(terms) != 1 else []
+    wanted += [(name, minimised, _column(epochs, name, "terms")) for name in terms]
+    wanted += [(name, measured, _column(epochs, name, "log")) for name in logged]
     numbers = [int(epoch["epoch"]) for epoch in epochs]
     phases = [str(epoch.get("phase", "train")) for epoch in epochs]
     figures = []
-    for name, values in wanted:
+    for name, kind, values in wanted:
         present = [value for value in values if value is not None and math.isfinite(value)]
         if not present:
             continue
@@ -89,7 +90,7 @@ def term_plots(epochs: Epochs) -> list[Figure]:
                 numbers,
                 [Line(title, "", values, "plain")],
                 show=words.decimal,
-                y_title="mean of the epoch",
+                y_title=kind,
                 height=170,
                 phases=phases,
             )
