@@ -22,7 +22,7 @@ def demo(
     debug: options.Debug = False,
 ) -> None:
     """Plain against robust training, in about a minute."""
-    from winnow.cli.terminal import TerminalProgress, bold, next_step
+    from winnow.cli.terminal import TerminalProgress, bold, next_step, plain
     from winnow.demo import METHODS, run_demo, sentence, table_lines
 
     say = print if not (json_output or quiet) else (lambda *_: None)
@@ -42,6 +42,6 @@ def demo(
         return
     say(bold(sentence(summary)))
     for line in table_lines(summary):
-        say(line)
+        say(plain(line))
     say(f"Report   {out / 'report.html'}")
     say(next_step("winnow train FOLDER", "the same on your own images"))

@@ -31,7 +31,7 @@ def predict(
     debug: options.Debug = False,
 ) -> None:
     """Classes of images, from a trained model."""
-    from winnow.cli.terminal import bold
+    from winnow.cli.terminal import bold, plain
     from winnow.data.open import open_source
     from winnow.errors import InputError, UsageError
     from winnow.report.words import counted, percent
@@ -74,5 +74,5 @@ def predict(
         return
     print(bold(f"{counted(len(found.rows), 'image')} classified{tail}."))
     if found.quarantined:
-        print(f"No prediction for {counted(len(found.quarantined), 'unreadable image')}; the file says why.")
+        print(plain(f"No prediction for {counted(len(found.quarantined), 'unreadable image')}; the file says why."))
     print(f"File     {target}")

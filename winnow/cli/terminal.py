@@ -30,9 +30,14 @@ def print_error(message: str, stopped: bool = False) -> None:
         print(f"{_styled('error:', '31', sys.stderr)} {message}", file=sys.stderr)
 
 
+def plain(text: str) -> str:
+    """The pages' words without their unbreakable spaces, which no `grep` would find."""
+    return text.replace("\u00a0", " ")
+
+
 def bold(text: str) -> str:
     """The answer."""
-    return _styled(text, "1", sys.stdout)
+    return _styled(plain(text), "1", sys.stdout)
 
 
 def next_step(command: str, remark: str = "") -> str:
