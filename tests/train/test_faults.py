@@ -287,4 +287,26 @@ def test_a_folder_that_is_no_run_is_never_emptied(tmp_path):
 
     with pytest.raises(InputError, match="neither empty nor a run"):
         RunFolder(tmp_path, force=True)
-    assert (tmp_path / "holiday.jpg").read_bytes() == b"precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_folder_where_no_run_came_to_be_goes_but_for_what_others_put_there(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    _ = folder.memory
+    folder.close()
+    assert not (tmp_path / "run").exists()
+
+    folder = RunFolder(tmp_path / "run")
+    (tmp_path / "run" / "note.txt").write_text("mine")
+    folder.close()
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["note.txt"]
+
+
+def test_what_a_process_left_that_was_killed_before_it_began_is_no_obstacle(tmp_path):
+    (tmp_path / "checkpoint" / "rows").mkdir(parents=True)
+    (tmp_path / "checkpoint" / "rows" / "beliefs.partial").write_bytes(b"half")
+    (tmp_path / ".0123456789abcdef.tmp").write_bytes(b"half")
+
+    run = fit(open_source("digits"), Settings("cross-entropy", epochs=1), tmp_path, resume=True)
+
+    assert run.summary["epochs"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 from winnow.errors import InputError
 from winnow.files import atomic_write, write_error
 
-_CONFIG, _METRICS, _SUMMARY, _LOCK = "config.toml", "metrics.jsonl", "summary.json", ".lock"
+_CONFIG, _METRICS, _SUMMARY, _LOCK, _PROBE = "config.toml", "metrics.jsonl", "summary.json", ".lock", ".probe"
 
 
 class RunFolder:
@@ -33,20 +34,19 @@ class RunFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._locked(path / _LOCK)
-            others = any(entry.name != _LOCK for entry in path.iterdir())
-            self._was_empty = not others
-            if others and not self.is_run(path):
-                self.close()
+            there = self.is_run(path)
+            if not there and any(not _is_leftover(entry) for entry in path.iterdir()):
                 raise InputError(f"{path} is neither empty nor a run: name another --out; nothing in it was touched")
-            if others and force and not resume:
+            self._lock = self._locked(path / _LOCK)
+            self._began_empty = not there
+            if there and force and not resume:
                 self._empty()
-            elif others and not resume:
+            elif there and not resume:
                 self.close()
                 raise InputError(
                     f"{path} holds a run already: name another --out, go on with --resume, or replace it with --force"
                 )
-            probe = path / ".probe"
+            probe = path / _PROBE
             probe.write_bytes(b"winnow")
             probe.unlink()
         except OSError as error:
@@ -137,8 +137,11 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets other processes in; a folder in which no run came to be is taken away again."""
-        if self._was_empty and self.path.is_dir() and not self.is_run(self.path):
-            shutil.rmtree(self.path)
+        if self._began_empty and self.path.is_dir() and not self.is_run(self.path):
+            for entry in filter(_is_leftover, self.path.iterdir()):
+                _remove(entry)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
         self._lock.close()
 
     def _made(self, name: str) -> Path:
@@ -151,12 +154,8 @@ class RunFolder:
 
     def _empty(self) -> None:
         for entry in self.path.iterdir():
-            if entry.name == _LOCK:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            if entry.name != _LOCK:
+                _remove(entry)
 
     @staticmethod
     def _locked(path: Path) -> TextIO:
@@ -172,6 +171,19 @@ class RunFolder:
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
         return lock
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether it is ours although there is no run yet: a process was killed before it wrote the configuration."""
+    ours = {_LOCK, _PROBE, "checkpoint", "quarantine.parquet"}
+    return entry.name in ours or re.fullmatch(r"\.[0-9a-f]{16}\.tmp", entry.name) is not None
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def to_toml(config: dict[str, Any]) -> str:

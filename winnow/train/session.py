@@ -68,9 +68,6 @@ class Session:
             return self.folder.read_summary()
         device = self._device(resume)
         torch.set_num_threads(device.threads)
-        # The two fast paths of the matrix product differ in their last bits from machine to machine, not from run to
-        # run.
-        torch.backends.cudnn.benchmark = False
         collection = load(self.source, progress=lambda done, total: self.progress.stage("reading", done, total))
         labels = self.source.noisy_labels[collection.rows]
         self._tell_data(collection, labels)
@@ -92,11 +89,11 @@ class Session:
         problem = Problem(self.source.class_names, labels, train_rows, held_out_rows, spec, settings.seed, memory)
         method = build(self.method_class, problem, self.hyperparameters)
         self._check_needs(method, labels)
+        method.to(device.torch_device).to(memory_format=torch.channels_last)
+        test = self._test_set(preprocessing, device)
+        # From here on the folder holds a run; whatever was wrong with the input has been said by now.
         self._keep_config(settings, device)
         write_quarantine(self.folder.path / "quarantine.parquet", collection.quarantined)
-        method.to(device.torch_device).to(memory_format=torch.channels_last)
-
-        test = self._test_set(preprocessing, device)
         recorder = Recorder(
             method,
             self.folder,
