@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from winnow.data.open import open_source
+from winnow.data.open import open_source, open_test
 from winnow.data.source import Source
 from winnow.report.run import write_run_report
 from winnow.train.fit import Run, Settings
@@ -16,11 +16,11 @@ __all__ = ["Run", "fit", "open_source"]
 
 
 def fit(
-    source: Source,
+    source: Source | str | Path,
     method: str = "winnow",
     *,
     out: str | Path | None = None,
-    test: Source | None = None,
+    test: Source | str | Path | None = None,
     model: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -38,10 +38,10 @@ def fit(
     """Trains an image classifier on noisy labels and says which labels it doubts.
 
     Args:
-        source: from `open_source`.
+        source: from `open_source`, or DATA itself.
         method: a name of `winnow methods`, or `file.py:Class`.
         out: the run folder; a temporary one by default.
-        test: images with true labels; by default those that a built-in brings.
+        test: images with true labels, opened or DATA; by default those that a built-in brings.
         model: `mlp`, `convnet` or `speednet`; by default chosen from image size and device.
         epochs: passes over the data; by default chosen from its size.
         batch_size: images a step.
@@ -62,6 +62,10 @@ def fit(
     Raises:
         winnow.errors.WinnowError: with one line that says what, where and what to do.
     """
+    if not isinstance(source, Source):
+        source = open_source(source)
+    if not (test is None or isinstance(test, Source)):
+        test = open_test(test, source)
     settings = Settings(
         method=method,
         model=model,

@@ -51,10 +51,7 @@ def run_demo(
         InputError: `out` holds something that is no demo.
         UsageError: `rate` or `seeds` is out of range.
     """
-    if not 0 < rate < 1:
-        raise UsageError(f"--rate must lie between 0 and 1, got {rate}")
-    if seeds < 1:
-        raise UsageError(f"--seeds must be at least 1, got {seeds}")
+    check_arguments(rate, seeds)
     _make_room(out)
     started = time.monotonic()
     methods: dict[str, dict[str, list[Any]]] = {}
@@ -93,6 +90,14 @@ def run_demo(
     write_demo_report(out, summary, out / f"{METHODS[-1]}-s0", noisy_digits(rate, 0).pictures.read)
     atomic_write(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
     return summary
+
+
+def check_arguments(rate: float, seeds: int) -> None:
+    """Refuses what no demo can be made with."""
+    if not 0 < rate < 1:
+        raise UsageError(f"--rate must lie between 0 and 1, got {rate}")
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, got {seeds}")
 
 
 def sentence(summary: dict[str, Any]) -> str:

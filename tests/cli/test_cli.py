@@ -346,3 +346,55 @@ def test_the_demo_replaces_nothing_but_a_demo(tmp_path, capsys):
 
     assert run("demo", "--out", "mine") == 4
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("beside", [("--epochs", 9), ("--seed", 4), ("--test", "digits"), ("--set", "window=3")])
+def test_going_on_takes_no_other_settings(beside, capsys):
+    assert run("train", "digits", "--epochs", 1, "--out", "a", "--quiet") == 0
+
+    assert run("train", "--resume", "a", *beside) == 2
+    assert "the run's own record" in capsys.readouterr().err
+
+
+def test_the_run_may_not_lie_inside_its_data(tmp_path, capsys):
+    photos = shapes(tmp_path / "photos")
+
+    assert run("train", photos, "--out", photos / "run", "--quiet") == 4
+    assert "would become a class" in capsys.readouterr().err
+    assert sorted(p.name for p in photos.iterdir()) == ["disc", "square"]
+
+
+def test_a_run_goes_on_from_another_folder(tmp_path, monkeypatch):
+    shapes(tmp_path / "photos")
+    assert run("train", "photos", "--epochs", 1, "--out", "a", "--quiet") == 0
+    Path("a/summary.json").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert run("train", "--resume", "../a", "--quiet") == 0
+    assert json.loads(Path("../a/summary.json").read_text())["command"].startswith("winnow")
+
+
+def test_a_damaged_model_is_noticed(tmp_path, capsys):
+    assert run("train", "digits", "--epochs", 1, "--out", "a", "--quiet") == 0
+    data = bytearray(Path("a/model.safetensors").read_bytes())
+    data[-5] ^= 1
+    Path("a/model.safetensors").write_bytes(data)
+
+    assert run("predict", "a", "digits") == 4
+    assert "checksum differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("def loss(self, batch, moment): return 3", "must give named terms"),
+        ("def loss(self, batch, moment): raise KeyError('x')", "mine.py line 3"),
+        ("def loss(self, batch, moment) return", "SyntaxError"),
+    ],
+)
+def test_a_mistake_in_the_users_own_method_is_shown_as_theirs(body, says, capsys):
+    Path("mine.py").write_text(f"from winnow.methods.base import Method\nclass Mine(Method):\n    {body}\n")
+
+    assert run("train", "digits", "--method", "mine.py:Mine", "--epochs", 1, "--quiet") == 2
+    assert says in capsys.readouterr().err

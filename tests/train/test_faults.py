@@ -34,7 +34,7 @@ class Undefined(CrossEntropy):
     def loss(self, batch, moment):
         losses = super().loss(batch, moment)
         type(self).calls = getattr(type(self), "calls", 0) + 1
-        if moment.step in self.bad_steps and not (self.heals and type(self).calls > len(self.bad_steps) + 20):
+        if moment.step in self.bad_steps and not (self.heals and type(self).calls > len(self.bad_steps) + 5):
             return {"cross_entropy": losses["cross_entropy"] * float("nan")}
         return losses
 
@@ -56,7 +56,7 @@ class Tolerant(Script):
 
 
 def test_a_few_undefined_steps_are_skipped(tmp_path):
-    trainer = build(undefined(range(3, 6)), tmp_path)
+    trainer = build(undefined(range(3, 6)), tmp_path, Tolerant())
     trainer.run()
 
     assert all(p.isfinite().all() for p in trainer.method.parameters())
@@ -69,7 +69,7 @@ def test_many_undefined_steps_go_back_to_the_checkpoint_and_on_with_half_the_rat
     trainer.run()
 
     assert len(script.reasons) >= 1
-    assert "half the learning rate" in script.reasons[0]
+    assert any("half the learning rate" in reason for reason in script.reasons)
     assert trainer._rate_scale < 1
     assert trainer.clock.cursor.total_epochs == 8
     assert all(p.isfinite().all() for p in trainer.method.parameters())
@@ -310,3 +310,8 @@ def test_what_a_process_left_that_was_killed_before_it_began_is_no_obstacle(tmp_
     run = fit(open_source("digits"), Settings("cross-entropy", epochs=1), tmp_path, resume=True)
 
     assert run.summary["epochs"] == 1
+
+
+def test_a_short_run_whose_every_step_is_undefined_fails_too(tmp_path):
+    with pytest.raises(Diverged, match="all 5 steps of an epoch"):
+        build(undefined(range(1000)), tmp_path, Tolerant(), epochs=2).run()

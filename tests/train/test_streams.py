@@ -170,3 +170,13 @@ def test_indices_are_whole_numbers_whatever_the_method_gave():
 
     assert made.indices(0).dtype == np.int64
     assert sorted(made.indices(0).tolist()) == [120, 140]
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "steps"), [(120, 60, 2), (65, 64, 1), (640, 64, 10), (650, 64, 10), (5, 5, 1)]
+)
+def test_batches_shrink_where_whole_ones_would_leave_out_too_much(rows, size, steps):
+    stream = Stream("train", Draw(), np.arange(rows), np.zeros(rows, np.int64), seed=0, batch_size=64, leads=True)
+
+    assert (stream.size, stream.steps) == (size, steps)
+    assert rows - size * steps <= max(1, rows // 20)

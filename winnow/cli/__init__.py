@@ -59,7 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output has gone; that is its decision.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 5, debug)
     except Exception as error:
+        if (place := _users_own(error)) is not None:
+            _fail(f"{place}: {type(error).__name__}: {_one_line(error)}", 2, debug)
         if hasattr(error, "format_message"):  # the parser's own errors
             _fail(error.format_message(), 2, debug)
         if type(error).__name__ == "Abort":
@@ -69,6 +73,16 @@ def main(arguments: list[str] | None = None) -> None:
             1,
             debug,
         )
+
+
+def _users_own(error: BaseException) -> str | None:
+    """File and line of a user's own method, if the error came up in it."""
+    place, frame = None, error.__traceback__
+    while frame is not None:
+        if str(frame.tb_frame.f_globals.get("__name__", "")).startswith("winnow_user_"):
+            place = f"{frame.tb_frame.f_code.co_filename} line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return place
 
 
 def _one_line(error: BaseException) -> str:

@@ -23,8 +23,9 @@ def demo(
 ) -> None:
     """Plain against robust training, in about a minute."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step, plain
-    from winnow.demo import METHODS, run_demo, sentence, table_lines
+    from winnow.demo import METHODS, check_arguments, run_demo, sentence, table_lines
 
+    check_arguments(rate, seeds)
     say = print if not (json_output or quiet) else (lambda *_: None)
     say(f"1,437 digits, {100 * rate:.0f} % of the labels made wrong at random; 360 clean test digits.")
     say(f"Plain against robust training, seeds {' '.join(map(str, range(seeds)))}, on cpu: about 1 minute.")

@@ -61,6 +61,19 @@ def open_with_test(data: str, settings: dict[str, Any]) -> tuple[Source, Source 
     return source, open_test(settings["test"], source, label_column=settings["test_label_column"], **reading)
 
 
+def refuse_beside_record(context: typer.Context, run: str) -> None:
+    """`--resume RUN` takes every setting from the run's own record, so none may be given beside it."""
+    kept = {"data", "resume", "quiet", "json_output", "debug"}
+    given = [
+        name
+        for name in context.params
+        if name not in kept and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        options = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"--resume {run} takes its settings from the run's own record: leave {options} away")
+
+
 def as_recorded(run: Path) -> tuple[str, dict[str, Any], Settings]:
     """DATA and settings of a run folder, for going on with it."""
     import tomllib
@@ -82,6 +95,8 @@ def as_recorded(run: Path) -> tuple[str, dict[str, Any], Settings]:
         )
         recorded = {name: data.get(name) for name in names}
         recorded |= {name: data[name] for name in ("max_pixels", "allow_truncated", "follow_links")}
+        if config["schema_version"] != 1:
+            raise InputError(f"{run / 'config.toml'}: written by another version of winnow")
         chosen = Settings(**config["train"], hyperparameters=config["hyperparameters"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run / 'config.toml'}: not a complete record of a run: {error}") from error

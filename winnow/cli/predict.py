@@ -14,7 +14,9 @@ from winnow.cli import options
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[str, typer.Argument(help="Folder, table, .npz or built-in name; labels are not needed.")],
-    out: Annotated[Path | None, typer.Option(help="Parquet or .csv file; by default RUN/predictions.parquet.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet or .csv file; by default RUN/predictions.parquet, replaced.")
+    ] = None,
     label_column: options.LabelColumn = None,
     image_column: options.ImageColumn = None,
     limit: options.Limit = None,

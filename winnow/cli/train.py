@@ -14,6 +14,7 @@ from winnow.cli import options
 
 
 def train(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(help="Folder, table, .npz or built-in name; with --resume also a run folder.")],
     method: Annotated[str, typer.Option(help="Name from `winnow methods`, or FILE.py:CLASS.")] = "winnow",
     out: Annotated[Path | None, typer.Option(help="Run folder; by default a new one under runs/.")] = None,
@@ -52,7 +53,7 @@ def train(
 ) -> None:
     """Train on partly wrong labels; say which are doubted."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step
-    from winnow.errors import InputError
+    from winnow.errors import InputError, UsageError
     from winnow.report.run import write_run_report
     from winnow.report.words import counted, percent
     from winnow.train.fit import Settings, fit
@@ -87,8 +88,11 @@ def train(
     if resume and out is None:
         if not RunFolder.is_run(run_folder):
             raise InputError(f"{data} holds no run to go on with: name a run folder, or DATA and the run as --out")
+        options.refuse_beside_record(context, data)
         out = run_folder
         data, data_settings, chosen = options.as_recorded(run_folder)
+    if resume and force:
+        raise UsageError("--resume goes on with a run, --force throws it away: name one of them")
     source, test_source = options.open_with_test(data, data_settings)
     progress = TerminalProgress(quiet)
     if out is None:

@@ -78,7 +78,9 @@ def _class_map(source: Source, text: str | None) -> dict[int, int]:
             near = get_close_matches(text, CLASS_MAPS, n=1)
             advice = f"did you mean {near[0]}?" if near else "write pairs like 'truck:car,cat:dog'"
             raise UsageError(f"--map: '{pair_text}' is no known map and no pair; {advice}")
-        mapping[_class(source, first)] = _class(source, second)
+        if (start := _class(source, first)) in mapping:
+            raise UsageError(f"--map: '{first}' is mapped twice")
+        mapping[start] = _class(source, second)
     return mapping
 
 

@@ -87,13 +87,18 @@ def run_values(run: Path, picture: Picture) -> dict[str, object]:
     }
 
 
+def judged(summary: Summary) -> int:
+    """Images that could be read."""
+    return (summary.get("num_images") or 0) - (summary.get("quarantined") or 0)
+
+
 def headline(summary: Summary) -> str:
     """The answer: accuracy on the test images if there are any, and how many labels are doubted."""
     doubted = summary.get("num_doubted") or 0
     method = words.short(summary.get("method", "the method"))
     accuracy = summary.get("test_accuracy_last")
     if not words.known(accuracy):
-        labels = (summary.get("num_images") or 0) - (summary.get("unlabelled") or 0)
+        labels = judged(summary) - (summary.get("unlabelled") or 0)
         some = words.count(doubted) if doubted else "none"
         return f"{method} doubts {some} of {words.counted(labels, 'label')}"
     doubts = f"doubts {words.counted(doubted, 'label')}" if doubted else "doubts no label"
@@ -104,7 +109,9 @@ def small_line(summary: Summary) -> str:
     """Command and size of the collection, above the headline."""
     command = words.inline(summary.get("command", "winnow train"), 70)
     images = words.counted(summary.get("num_images") or 0, "image")
-    return f"{command} · {images}, {words.counted(summary.get('num_classes') or 0, 'class', 'classes')}"
+    aside = summary.get("quarantined") or 0
+    classes = words.counted(summary.get("num_classes") or 0, "class", "classes")
+    return f"{command} · {images}, {classes}" + (f"; {words.count(aside)} could not be read" if aside else "")
 
 
 def lead(summary: Summary) -> str:
@@ -127,7 +134,7 @@ def lead(summary: Summary) -> str:
     elif (summary.get("num_classes") or 0) < 2:
         sentences.append("With a single class no label can look like another one.")
     else:
-        sentences.append(f"No label stands out among {words.counted(summary.get('num_images') or 0, 'image')}.")
+        sentences.append(f"No label stands out among {words.counted(judged(summary), 'image')}.")
     return " ".join(sentences)
 
 

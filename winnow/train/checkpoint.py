@@ -100,12 +100,12 @@ class Checkpoints:
                 tensors, state = self._read(path)
                 self.memory.restore(number, state["rows"])
             except Damaged as damage:
-                warnings.append(f"{damage}; falling back to the checkpoint before it")
+                warnings.append(str(damage))
                 continue
             for later in self.numbers():
                 if later > number:
                     shutil.rmtree(self.folder / f"{later:09d}")
-            return tensors, state, warnings
+            return tensors, state, [f"{warning}; falling back to the checkpoint before it" for warning in warnings]
         detail = "; ".join(warnings) or "there is none"
         raise InputError(f"{self.folder}: no usable checkpoint ({detail}); train anew with --force")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from winnow.data.collection import Quarantined, load
+from winnow.data.collection import Quarantined
+from winnow.data.collection import load as load_collection
 from winnow.data.folder import printable
 from winnow.data.source import Source
 from winnow.data.views import Preprocessing, Views
@@ -81,7 +83,10 @@ class Predictor:
                 raise InputError(
                     f"{run / _CARD}: written by another version of winnow (schema {card['schema_version']})"
                 )
-            weights = load_file(run / _WEIGHTS)
+            data = (run / _WEIGHTS).read_bytes()
+            if sha256(data).hexdigest() != card["weights_sha256"]:
+                raise InputError(f"{run / _WEIGHTS}: checksum differs, the file is damaged")
+            weights = load(data)
             stored = card["preprocessing"]
             preprocessing = Preprocessing(**stored | {key: tuple(stored[key]) for key in ("mean", "std")})
             spec = ModelSpec(card["model"], preprocessing.size, preprocessing.channels, len(card["class_names"]))
@@ -105,7 +110,7 @@ class Predictor:
     def predict(self, source: Source, device: Device) -> Predictions:
         """Class probabilities of every readable image of a source."""
         torch.set_num_threads(device.threads)
-        collection = load(source, size=self.preprocessing.size)
+        collection = load_collection(source, size=self.preprocessing.size)
         images = with_channels(collection.images, self.preprocessing.channels)
         views = Views(torch.from_numpy(images).to(device.torch_device), self.preprocessing, seed=0)
         networks = torch.nn.ModuleList(self.networks).to(device.torch_device).to(memory_format=torch.channels_last)
@@ -123,6 +128,7 @@ def save_predictor(
         for number, network in enumerate(networks)
         for name, value in network.state_dict().items()
     }
+    content = save(tensors)
     card = {
         "schema_version": SCHEMA_VERSION,
         "method": getattr(method, "name", type(method).__name__),
@@ -131,9 +137,10 @@ def save_predictor(
         "class_names": list(source.class_names),
         "preprocessing": asdict(preprocessing),
         "decoder": "pillow",
+        "weights_sha256": sha256(content).hexdigest(),
         "data": source.address,
     }
-    atomic_write(folder.path / _WEIGHTS, save(tensors))
+    atomic_write(folder.path / _WEIGHTS, content)
     folder.write_json(_CARD, card)
 
 

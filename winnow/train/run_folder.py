@@ -99,9 +99,12 @@ class RunFolder:
         if not self.is_run(self.path):
             return None
         try:
-            return tomllib.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
+            config = tomllib.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise InputError(f"{self.path / _CONFIG}: not readable: {error}") from error
+        if config.get("schema_version") != 1:
+            raise InputError(f"{self.path / _CONFIG}: written by another version of winnow")
+        return config
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Writes the resolved configuration."""

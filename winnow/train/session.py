@@ -7,6 +7,7 @@ import sys
 import zlib
 from dataclasses import replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from winnow.train.settings import Settings
 from winnow.train.trainer import Diverged, Stopped, Trainer
 
 MAX_HELD_OUT = 1000
+_FEW_STEPS = 100
 
 
 class Session:
@@ -58,6 +60,7 @@ class Session:
         self.progress = progress
         self.command = command
         self.data_settings = data_settings
+        self._refuse_output_in_data()
         self.method_class = find_method(settings.method)
         self.hyperparameters = parsed_hyperparameters(self.method_class, settings.hyperparameters or {})
 
@@ -131,6 +134,11 @@ class Session:
             device = replace(device, threads=train["threads"], precision=train["precision"])
         return device
 
+    def _refuse_output_in_data(self) -> None:
+        data = Path(self.source.address)
+        if data.is_dir() and self.folder.path.resolve().is_relative_to(data.resolve()):
+            raise InputError(f"{self.folder.path} lies inside {data}: it would become a class; name another --out")
+
     def _tell_data(self, collection: Collection, labels: np.ndarray) -> None:
         parts = [f"{len(collection.rows):,} images, {self.source.num_classes} classes"]
         if collection.quarantined:
@@ -140,6 +148,8 @@ class Session:
         self.progress.understood("Data", "; ".join(parts))
         for note in (*self.source.notes, *collection.notes):
             self.progress.understood("Note", note)
+        if len(np.unique(labels[labels >= 0])) == 1:
+            self.progress.warning("all labels are of one class: there is nothing to tell apart")
 
     def _divided(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labelled = np.flatnonzero(labels >= 0)
@@ -170,14 +180,16 @@ class Session:
             f"{given.method}, {model} {preprocessing.size} px, {device}, seed {given.seed}; {epochs} epochs of "
             f"{num_train:,} images in batches of {min(batch, num_train)}",
         )
+        if (steps := epochs * max(1, num_train // batch)) < _FEW_STEPS:
+            self.progress.warning(f"only {steps} steps of training: too few to judge labels; try more --epochs")
         return resolved
 
     def _keep_config(self, settings: Settings, device: Device) -> None:
-        config = {
+        config: dict[str, Any] = {
             "schema_version": 1,
             "version": __version__,
             "command": self.command,
-            "data": {"address": self.source.address, **self.data_settings},
+            "data": {"address": _absolute(self.source.address), **self.data_settings},
             "train": {
                 "method": settings.method,
                 "model": settings.model,
@@ -192,12 +204,15 @@ class Session:
             },
             "hyperparameters": self._all_hyperparameters(),
         }
+        if self.data_settings.get("test"):
+            config["data"]["test"] = _absolute(self.data_settings["test"])
         there = self.folder.read_config()
         if there is None:
             self.folder.write_config(config)
             return
+        self.command = there.get("command", self.command)
         for table in ("train", "hyperparameters"):
-            for key, value in config[table].items():  # type: ignore[attr-defined]
+            for key, value in config[table].items():
                 if (before := there.get(table, {}).get(key)) != value and value is not None:
                     raise InputError(
                         f"{self.folder.path}: made with {key} = {before}, not {value}; "
@@ -311,6 +326,11 @@ class Session:
 def replace_pixels(views: Views, pixels: torch.Tensor) -> Views:
     """The same kind of views of other images."""
     return Views(pixels, views.preprocessing, views.seed)
+
+
+def _absolute(address: str) -> str:
+    """A path as it is reached from any folder; other addresses as they are."""
+    return str(Path(address).resolve()) if Path(address).exists() else address
 
 
 def _sample(views: Views) -> torch.Tensor:

@@ -18,14 +18,26 @@ class Stream:
         noisy_labels: of the whole collection, for the order by class.
         seed: of the run.
         batch_size: of the run; the draw's `size` multiplies it.
+        leads: whether it sets the length of an epoch; its batches shrink where whole ones would leave out more than a
+            twentieth of its samples, the others go round instead.
     """
 
-    def __init__(self, name: str, draw: Draw, rows: np.ndarray, noisy_labels: np.ndarray, seed: int, batch_size: int):
+    def __init__(
+        self,
+        name: str,
+        draw: Draw,
+        rows: np.ndarray,
+        noisy_labels: np.ndarray,
+        seed: int,
+        batch_size: int,
+        leads: bool = False,
+    ):
         self.name = name
         self.draw = draw
         self._all_rows = rows
         self._noisy_labels = noisy_labels
         self._seed = seed
+        self._leads = leads
         self._wanted = max(1, round(batch_size * draw.size))
         self._epoch = 0
         self._rows = rows
@@ -40,8 +52,12 @@ class Stream:
 
     @property
     def size(self) -> int:
-        """Samples a batch: the draw's size, or everything if there is less."""
-        return min(self._wanted, len(self._rows))
+        """Samples a batch: the draw's size, or less (see `leads`), or everything if there is less."""
+        rows = len(self._rows)
+        wanted = min(self._wanted, rows)
+        if self._leads and wanted and rows % wanted > rows // 20:
+            return rows // -(-rows // wanted)
+        return wanted
 
     @property
     def steps(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from winnow.data.randomness import stream_key
 from winnow.data.views import Views
-from winnow.errors import InputError
+from winnow.errors import InputError, UsageError
 from winnow.labels.memory import Rows
 from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, Turn
 from winnow.survey import Survey
@@ -119,7 +119,7 @@ class Trainer:
         self._terms: dict[str, Tensor] = {}
         self._term_steps = 0
         self._epoch_images = self._images_at_start = 0
-        self._skipped_in_a_row = 0
+        self._skipped_in_a_row = self._epoch_skips = 0
         self._rollbacks = 0
         self._rate_scale = 1.0
         self._started = self._saved_at = time.monotonic()
@@ -179,6 +179,7 @@ class Trainer:
             self.clock.next_step()
             self._epoch_images += len(batch.indices)
             self._after_step(phase)
+        self._judge_skips()
         if phase.end_epoch:
             phase.end_epoch()
         self.clock.next_epoch()
@@ -191,6 +192,11 @@ class Trainer:
         _seed(stream_key(self.problem.seed, f"step/{salt}", moment.step) >> 1, self.device)
         with self.device.autocast():
             losses = turn.loss(batch, moment)
+            if not isinstance(losses, (Mapping, Iterator)):
+                raise UsageError(
+                    f"{type(self.method).__name__}.loss must give named terms, such as {{'name': tensor}}, "
+                    f"got {type(losses).__name__}"
+                )
             items = losses if isinstance(losses, Iterator) else iter([losses])
             total = self._backward(items)
         if not self._is_finite(total, optimizer):
@@ -258,8 +264,16 @@ class Trainer:
         unlabelled = np.flatnonzero(self.problem.noisy_labels < 0)
         rows = {"train": self.problem.train_rows, "unlabelled": unlabelled}
         return {
-            name: Stream(name, draw, rows[draw.source], self.problem.noisy_labels, self.problem.seed, self.batch_size)
-            for name, draw in phase.draws.items()
+            name: Stream(
+                name,
+                draw,
+                rows[draw.source],
+                self.problem.noisy_labels,
+                self.problem.seed,
+                self.batch_size,
+                leads=number == 0,
+            )
+            for number, (name, draw) in enumerate(phase.draws.items())
         }
 
     def _batch(self, streams: Mapping[str, Stream], step: int) -> Batch:
@@ -303,10 +317,19 @@ class Trainer:
 
     def _skip(self, moment: Moment, total: Tensor) -> None:
         self._skipped_in_a_row += 1
+        self._epoch_skips += 1
         for name in self._terms:
             self._terms[name] = torch.nan_to_num(self._terms[name], nan=0.0, posinf=0.0, neginf=0.0)
         if self._skipped_in_a_row > _SKIPS_IN_A_ROW:
             raise _Diverged(f"loss or gradient not finite in {self._skipped_in_a_row} steps up to step {moment.step}")
+
+    def _judge_skips(self) -> None:
+        """An epoch in which every step was skipped taught nothing, however short it was; single skips are told."""
+        skips, self._epoch_skips = self._epoch_skips, 0
+        if skips and skips >= self._term_steps:
+            raise _Diverged(f"loss or gradient not finite in all {skips} steps of an epoch")
+        if skips:
+            self.listener.went_back(f"{skips} steps of an epoch were left out: loss or gradient not finite")
 
     def _go_back(self, diverged: _Diverged) -> None:
         rollbacks, rate_scale = self._rollbacks + 1, self._rate_scale / 2
@@ -315,7 +338,8 @@ class Trainer:
                 f"{diverged}, again after going back {_ROLLBACKS} times with half the rate", self.clock.cursor
             )
         self.load()
-        self._rollbacks, self._rate_scale, self._skipped_in_a_row = rollbacks, rate_scale, 0
+        self._rollbacks, self._rate_scale = rollbacks, rate_scale
+        self._skipped_in_a_row = self._epoch_skips = 0
         self._started = time.monotonic()
         self.listener.went_back(f"{diverged}; back to the last checkpoint, with half the learning rate")
         self.save()
