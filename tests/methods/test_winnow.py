@@ -215,6 +215,23 @@ def test_where_no_label_is_wrong_it_stays_cross_entropy(tmp_path):
     assert loss.item() == pytest.approx(F.cross_entropy(method.classifier(batch.images), batch.noisy_labels).item())
 
 
+@pytest.mark.parametrize(("diagonal", "lift"), [(0.9, 1.0), (0.5, 1.0), (0.25, 2.0)])
+def test_trust_is_lifted_where_over_half_of_the_labels_are_wrong(diagonal, lift, tmp_path):
+    method, batch = prepared(tmp_path)
+    off = (1 - diagonal) / 9
+    method.transition_matrix.copy_((diagonal - off) * torch.eye(10) + off)
+    posterior = method.posterior(method.memory.read(batch.indices).float(), batch.noisy_labels)
+
+    assert method.lift() == pytest.approx(lift)
+    # At the end of the run the weight of an image is its trust times the lift.
+    method.memory_momentum = 1 - 1e-9
+    method.visits.write(batch.indices, torch.full((4,), 60000))
+    trust = posterior.gather(1, batch.noisy_labels[:, None])[:, 0]
+    losses = F.cross_entropy(method.classifier(batch.images), batch.noisy_labels, reduction="none")
+    expected = (lift * trust * losses).mean().item()
+    assert method.loss(batch, moment(0.9))["given"].item() == pytest.approx(expected, rel=5e-3)
+
+
 @pytest.mark.parametrize(("fit", "learnt"), [(0.0, 0), (0.8, 0), (0.85, 0.5), (0.9, 1), (1.0, 1)])
 def test_the_gate_opens_between_80_and_90_percent(fit, learnt, tmp_path):
     method, _ = prepared(tmp_path, fit=fit)

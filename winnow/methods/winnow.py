@@ -87,12 +87,12 @@ class Winnow(Method):
     - beta is the sharpness at which b = softmax(beta log q), sent through T, explains the labels best (eq. 3);
     - fit = mean of max b: an estimate, calibrated on the labels, of how often the network is right (eq. 4);
     - g = ramp(fit, 0.80, 0.90): whether the task is learnt, and h = 1 - ramp(mean diagonal of T, 0.95, 0.98): whether
-      there is noise to speak of (eq. 5).
+      there is noise to speak of, and s = max(1, 0.5 / mean diagonal of T) (eq. 5).
 
     With trust = pi(y), pi(k) proportional to b(k) T[k, y] (eq. 6), and ramps in the share t of the run, the loss of
     an image is (eq. 7)
 
-        [(1 - a) + a trust] * -log((1 - l) p(y) + l sum_k p(k) T[k, y]),
+        [(1 - a) + a s trust] * -log((1 - l) p(y) + l sum_k p(k) T[k, y]),
         a = h ramp(t, 0.20, 0.45),  l = h g ramp(t, 0.20, 0.40).
 
     The more of the task is learnt, the more images T is counted on, up to all of them: the most confident images are
@@ -163,11 +163,16 @@ class Winnow(Method):
         share = caution * self.learnt() * ramp(moment.fraction, 0.20, 0.40)
         log_probs = F.log_softmax(self.classifier(seen), dim=1)
         losses = forward_loss(log_probs, batch.noisy_labels, self.transition_matrix, share)
-        return {"given": ((1 - weighing + weighing * trust) * losses).mean()}
+        weights = 1 - weighing + weighing * self.lift() * trust
+        return {"given": (weights * losses).mean()}
 
     def learnt(self) -> float:
         """g of eq. (5): 0 while the network is right in less than about 80 % of the images, 1 from 90 %."""
         return ramp(self.fit.item(), 0.80, 0.90)
+
+    def lift(self) -> float:
+        """s of eq. (5): 1, or more where over half of the labels are wrong: trust alone would put training to sleep."""
+        return max(1.0, 0.5 / self.transition_matrix.diagonal().mean().item())
 
     def caution(self) -> float:
         """h of eq. (5): 1 where labels are wrong, 0 where nearly none is: clean labels are best learnt plainly."""
