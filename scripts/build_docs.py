@@ -152,7 +152,9 @@ def _method_page(name: str, method: type[Any]) -> str:
 
 
 def _usage(name: str, known: Mapping[str, inspect.Parameter]) -> list[str]:
-    first = "".join(f", {key}={parameter.default!r}" for key, parameter in list(known.items())[:1])
+    # Double quotes, as the formatter of the repository writes them in code.
+    defaults = {key: repr(parameter.default).replace("'", '"') for key, parameter in list(known.items())[:1]}
+    first = "".join(f", {key}={default}" for key, default in defaults.items())
     return [
         "```python",
         "import winnow",
