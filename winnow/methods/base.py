@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -264,6 +265,10 @@ class Method(nn.Module):
     def loss(self, batch: Batch, moment: Moment) -> Losses | Iterator[Losses]:
         """The weighted terms that a step minimises the sum of."""
         raise NotImplementedError(f"{type(self).__name__} gives neither `loss` nor a `plan` of its own")
+
+    def supervised_loss(self, batch: Batch, moment: Moment) -> Losses:
+        """Plain cross-entropy on the given labels: the warm-up of many methods."""
+        return {"cross_entropy": F.cross_entropy(self.classifier(batch.images), batch.noisy_labels)}
 
     def plan(self, epochs: int) -> Sequence[Phase]:
         """The phases, together `epochs` long; by default one phase of `loss`."""

@@ -162,10 +162,6 @@ class _Bootstrap(Method):
         phases = [Phase("warm up", self.supervised_loss, epochs=warm)] if warm else []
         return [*phases, Phase("bootstrap", self.loss, epochs=epochs - warm)]
 
-    def supervised_loss(self, batch: Batch, moment: Moment) -> Losses:
-        """Plain cross-entropy."""
-        return {"cross_entropy": F.cross_entropy(self.classifier(batch.images), batch.noisy_labels)}
-
 
 class BootstrapSoft(_Bootstrap):
     """Soft bootstrapping: cross-entropy plus minimum entropy. At `beta=1` it is plain cross-entropy.
@@ -340,10 +336,6 @@ class BootstrapReconstruction(Method):
             Phase("warm up", self.supervised_loss, epochs=warm, schedule=cosine_in_phase),
             Phase("reconstruct", self.loss, epochs=epochs - warm, schedule=_tenth),
         ]
-
-    def supervised_loss(self, batch: Batch, moment: Moment) -> Losses:
-        """Plain cross-entropy."""
-        return {"cross_entropy": F.cross_entropy(self.classifier(batch.images), batch.noisy_labels)}
 
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """Noisy labels through the noise head, and the reconstruction of the features."""
