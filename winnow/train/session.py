@@ -254,7 +254,7 @@ class Session:
         if not len(rows):
             return None
         pixels = views.pixels[torch.from_numpy(rows).to(views.pixels.device)]
-        held_out = TestSet(replace_pixels(views, pixels), labels[rows], device.autocast)
+        held_out = TestSet(replace(views, pixels=pixels), labels[rows], device.autocast)
         return lambda: held_out.accuracy(method)
 
     # Training
@@ -321,11 +321,6 @@ class Session:
         }
         self.folder.write_summary(summary)
         return summary
-
-
-def replace_pixels(views: Views, pixels: torch.Tensor) -> Views:
-    """The same kind of views of other images."""
-    return Views(pixels, views.preprocessing, views.seed)
 
 
 def _absolute(address: str) -> str:
