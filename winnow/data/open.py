@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast
-
-import numpy as np
 
 from winnow.data.builtin import builtin_names, open_builtin, unknown_builtin
 from winnow.data.decode import MAX_PIXELS, Limits
 from winnow.data.folder import open_folder
 from winnow.data.npz import open_npz
-from winnow.data.pictures import StoredPictures
-from winnow.data.randomness import stream_key, text_keys
+from winnow.data.rows import limited_rows, subset
 from winnow.data.source import Source
 from winnow.data.table import MissingColumn, open_table
 from winnow.errors import InputError, UsageError
@@ -167,30 +163,6 @@ def open_test(
             raise
         return attempt(train.label_column)
     return attempt(source.clean_label_column) if source.clean_label_column is not None else source
-
-
-def limited_rows(ids: Sequence[str], limit: int) -> np.ndarray:
-    """A random subset of rows, in order: a function of the images' names alone, never of a run's seed."""
-    keys = text_keys(stream_key(0, "limit"), list(ids))
-    return np.sort(np.argsort(keys, kind="stable")[:limit])
-
-
-def subset(source: Source, rows: np.ndarray) -> Source:
-    """Some rows of a source, in the order given."""
-    pictures = cast(StoredPictures, source.pictures)
-    others = source.other_labels
-
-    def other_labels() -> Mapping[str, np.ndarray]:
-        return {name: labels[rows] for name, labels in others().items()} if others else {}
-
-    return replace(
-        source,
-        ids=[source.ids[row] for row in rows],
-        noisy_labels=source.noisy_labels[rows],
-        pictures=pictures.take(rows),
-        clean_labels=source.clean_labels.take(rows) if source.clean_labels is not None else None,
-        other_labels=other_labels if others else None,
-    )
 
 
 def _with_test(source: Source, limits: Limits, root: str | Path | None) -> Source:

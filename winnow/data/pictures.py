@@ -114,7 +114,37 @@ class EncodedPictures:
         return data or b""
 
 
-StoredPictures = ArrayPictures | FilePictures | EncodedPictures
+@dataclass(frozen=True)
+class JoinedPictures:
+    """Pictures of several sources in one order.
+
+    Attributes:
+        parts: where they come from.
+        part: for each row the number of its part, (N,).
+        row: its row there, (N,).
+    """
+
+    parts: tuple[StoredPictures, ...]
+    part: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def take(self, rows: np.ndarray) -> JoinedPictures:
+        """The pictures of some rows."""
+        return JoinedPictures(self.parts, self.part[rows], self.row[rows])
+
+    def read(self, row: int) -> np.ndarray:
+        """The picture as uint8 (height, width, 3)."""
+        return self.examine(row).pixels
+
+    def examine(self, row: int) -> Decoded:
+        """The picture and remarks about it."""
+        return self.parts[self.part[row]].examine(int(self.row[row]))
+
+
+StoredPictures = ArrayPictures | FilePictures | EncodedPictures | JoinedPictures
 
 
 def is_inside(path: str, root: str) -> bool:

@@ -50,9 +50,11 @@ class Source:
         address: what the user typed to name it.
         ids: one stable name an image.
         class_names: in index order.
-        noisy_labels: class indices as annotated, int64 (N,); -1 where a label is missing.
+        noisy_labels: class indices as annotated, int64 (N,), -1 where a label is missing; or, if an image may have
+            several classes, int8 (N, K): 1 present, 0 absent, -1 unknown.
         pictures: the images.
         clean_labels: the truth where a column of it was named; evaluation only.
+        verified: which given labels a person has checked, boolean (N,); None where nobody has.
         grey: whether every picture is grey by nature (digits), so that one channel is enough.
         mirror: whether a mirrored picture keeps its class; None leaves it to the default (colour: yes).
         test: opens the test set that a built-in brings along.
@@ -69,6 +71,7 @@ class Source:
     noisy_labels: np.ndarray
     pictures: Pictures
     clean_labels: CleanLabels | None = None
+    verified: np.ndarray | None = None
     grey: bool = False
     mirror: bool | None = None
     test: Callable[[], Source] | None = None
@@ -85,3 +88,14 @@ class Source:
     def num_classes(self) -> int:
         """Number of classes, empty ones included."""
         return len(self.class_names)
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.noisy_labels.ndim == 2
+
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """Which images have no label at all, boolean (N,)."""
+        missing = self.noisy_labels < 0
+        return missing.all(axis=1) if self.is_multilabel else missing

@@ -11,7 +11,8 @@ class CleanLabels:
     No array, tensor or item can be taken from an instance, so no training code can read the truth by accident.
 
     Args:
-        labels: class indices, (N,), -1 where the truth is unknown.
+        labels: class indices, (N,), -1 where the truth is unknown; for several classes an image (N, K) of 1 present, 0
+            absent, -1 unknown: the questions are then answered cell by cell.
     """
 
     __slots__ = ("__labels",)
@@ -28,6 +29,10 @@ class CleanLabels:
     def take(self, rows: np.ndarray) -> CleanLabels:
         """The truth of some rows, in their order."""
         return CleanLabels(self.__labels[rows])
+
+    def followed_by_unknown(self, count: int) -> CleanLabels:
+        """The same, and `count` more images whose truth is unknown."""
+        return CleanLabels(np.concatenate([self.__labels, np.full((count, *self.__labels.shape[1:]), -1)]))
 
     def accuracy(self, labels: np.ndarray) -> float:
         """Share of `labels` (N,) that are right, among the images whose truth is known; NaN if there are none."""
