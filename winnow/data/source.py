@@ -98,4 +98,4 @@ class Source:
     def unlabelled(self) -> np.ndarray:
         """Which images have no label at all, boolean (N,)."""
         missing = self.noisy_labels < 0
-        return missing.all(axis=1) if self.is_multilabel else missing
+        return np.asarray(missing.all(axis=1) if self.is_multilabel else missing)
