@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from winnow.noise.estimate import confident_transition_matrix
+from winnow.noise.estimate import confident_transition_matrix, joint_transition_matrix
 
 
 def beliefs_of(predicted, confidence, classes):
@@ -202,3 +202,12 @@ def test_the_inputs_are_left_as_they_were():
 
     assert np.array_equal(beliefs, before[0])
     assert np.array_equal(given, before[1])
+
+
+def test_a_joint_count_becomes_a_transition_matrix_by_transposition():
+    """Of 5 images truly 0 one is called 1; class 2 is never true, so it keeps its labels."""
+    joint = np.array([[4, 2, 0], [1, 8, 0], [0, 0, 0]])  # rows: given label
+
+    found = joint_transition_matrix(joint)
+
+    np.testing.assert_allclose(found, [[4 / 5, 1 / 5, 0], [2 / 10, 8 / 10, 0], [0, 0, 1]])

@@ -195,6 +195,39 @@ def test_options_of_other_kinds_are_refused():
     assert make_noise(source, "asymmetric", 0.2).mapping[7] == 1
 
 
+def test_groups_and_other_names_are_checked_in_the_users_words(photos):
+    source = open_source(photos)
+
+    assert make_noise(source, "superclass", 0.5, class_map="cat|dog").mapping == {0: 1, 1: 0}
+    assert make_noise(source, "asymmetric", 0.5, class_map="confusable").mapping == {0: 1, 1: 0}
+    for call, expected in (
+        (lambda: make_noise(source, "superclass", 0.5), "superclass noise needs --map: groups"),
+        (lambda: make_noise(source, "superclass", 0.5, class_map="cat|dog,cat"), "'cat' stands in two groups"),
+        (lambda: make_noise(source, "superclass", 0.5, class_map="cifar100"), "is for 100 classes"),
+        (lambda: make_noise(source, "ambiguity", 0.5), "'cat:dog' puts images of cat under the name dog"),
+        (lambda: make_noise(source, "pair", 0.5, donor="uniform"), "--donor belongs to open-set and web noise"),
+        (lambda: make_noise(source, "instance", 0.5, draw="exact"), "always expected"),
+        (lambda: make_noise(source, "cluster", 0.5, draw="expected"), "always exact"),
+        (lambda: make_noise(source, "symetric", 0.5), "did you mean symmetric"),
+        (lambda: make_noise(source, "instance", 1.5), "rate must lie in"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            call()
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_every_annotator_has_a_column(tmp_path, ending):
+    source = open_source("digits", limit=100)
+    made = make_noise(source, "annotators", 0.4, annotators=2)
+    write_noisy(source, made, tmp_path / f"noisy{ending}")
+    copy = open_source(tmp_path / f"noisy{ending}")
+
+    found = copy.other_labels()
+
+    assert set(found) == {"annotator_1", "annotator_2"}
+    assert all((found[name] == labels).all() for name, labels in made.label_columns.items())
+
+
 @pytest.fixture
 def run():
     app = typer.Typer()
@@ -241,3 +274,36 @@ def test_an_existing_file_is_replaced_only_by_force(run, tmp_path):
 
     assert run("digits", "--rate", "0.4", "--out", out, "--force").exit_code == 0
     assert len(open_source(out)) == 1437
+
+
+@pytest.mark.parametrize(
+    ("options", "taxonomy", "has_matrix"),
+    [
+        (("--kind", "pair"), "NAR", True),
+        (("--kind", "cluster"), "NNAR", True),
+        (("--kind", "open-set", "--donor", "blurred"), "open-set", False),
+        (("--kind", "annotators"), "NAR", False),
+    ],
+)
+def test_json_tells_tag_convention_and_both_rates(run, tmp_path, options, taxonomy, has_matrix):
+    result = run("digits", *options, "--rate", "0.3", "--limit", "200", "--out", tmp_path / "a.npz", "--json")
+
+    record = json.loads(result.stdout)
+    copy = open_source(tmp_path / "a.npz")
+    assert record["taxonomy"] == taxonomy
+    assert record["convention"].startswith(options[1])
+    assert (record["transition_matrix"] is not None) == has_matrix
+    assert 200 * record["realised_rate"] == pytest.approx(record["num_flipped"] + record["num_foreign"])
+    assert record["noisy_labels_sha256"] == labels_hash(copy.noisy_labels)
+    assert record["num_flipped"] == copy.clean_labels.wrong(copy.noisy_labels).sum()
+
+
+def test_the_command_takes_donors_from_another_collection(run, photos, tmp_path):
+    out = tmp_path / "noisy.parquet"
+
+    result = run("digits", "--kind", "open-set", "--donor", photos, "--rate", "0.1", "--limit", "100", "--out", out)
+
+    assert result.exit_code == 0, result.output
+    assert f"replaced by images of {photos}" in result.stdout
+    assert "of the images are now foreign" in result.stdout
+    assert sum(pq.read_table(out)["foreign"].to_pylist()) > 0

@@ -41,3 +41,14 @@ def confident_transition_matrix(
     keep = min(0.98, (np.trace(counts) + 1) / (counts.sum() + 1 + 1 / classes))
     prior = symmetric_matrix(classes, 1 - keep)
     return (counts + pseudo_counts * prior) / (counts.sum(axis=1, keepdims=True) + pseudo_counts)
+
+
+def joint_transition_matrix(joint: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, "classes classes"]:
+    """The transition matrix of a joint count, whose entry (i, j) = images of given label i and true label j.
+
+    A class that no image truly has keeps its labels.
+    """
+    counts = joint.T.astype(np.float64)
+    empty = counts.sum(axis=1) == 0
+    counts[empty, empty] = 1
+    return counts / counts.sum(axis=1, keepdims=True)

@@ -41,6 +41,12 @@ def pair_matrix(num_classes: int, rate: float) -> np.ndarray:
     return map_matrix(num_classes, {index: (index + 1) % num_classes for index in range(num_classes)}, rate)
 
 
+def tridiagonal_matrix(num_classes: int, rate: float) -> np.ndarray:
+    """Each class is taken for the one before or after it, in a circle and equally often, (K, K)."""
+    next_class = pair_matrix(num_classes, rate)
+    return (next_class + next_class.T) / 2
+
+
 def map_matrix(num_classes: int, mapping: Mapping[int, int], rate: float) -> np.ndarray:
     """Source classes of a map go to their target with probability `rate`, the others stay, (K, K)."""
     _check(num_classes, rate)

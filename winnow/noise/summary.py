@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.data.source import Source
-from winnow.noise.inject import LabelNoise
+from winnow.noise.channel import LabelNoise
 from winnow.noise.write import noise_record
 
 
@@ -14,13 +14,23 @@ def sentence(source: Source, noise: LabelNoise) -> str:
     """What came out, as a person reads it: the share of all labels, and what was asked for if it differs."""
     labelled = int((source.noisy_labels >= 0).sum())
     wrong = int(noise.flipped.sum())
-    whole = f"{100 * noise.realised_rate:.1f} % of all labels are now wrong ({wrong:,} of {labelled:,})"
+    share = f"{100 * wrong / max(1, labelled):.1f} %"
+    whole = f"{share} of all labels are now wrong ({wrong:,} of {labelled:,})"
     asked = f"{100 * noise.rate:.6g} %"
-    if noise.generator == "asymmetric" and noise.mapping:
-        sources = len(noise.mapping)
-        return f"{asked} of the labels in {sources} of {source.num_classes} classes: {whole}."
+    if noise.foreign is not None:
+        count = int(noise.foreign.sum())
+        foreign = f"{100 * count / max(1, labelled):.1f} % of the images are now foreign ({count:,} of {labelled:,})"
+        return f"{foreign}; {whole}." if noise.generator == "web" else f"{foreign}; all keep their labels."
+    if noise.generator in ("asymmetric", "superclass") and noise.mapping and len(noise.mapping) < source.num_classes:
+        return f"{asked} of the labels in {len(noise.mapping)} of {source.num_classes} classes: {whole}."
     if noise.convention.startswith("symmetric inclusive"):
         return f"{asked} of the labels drawn anew, some of which stay the same: {whole}."
+    if noise.generator == "ambiguity":
+        under = f"{100 * noise.realised_rates['ambiguous_classes']:.1f} %"
+        return f"{under} of the images under the ambiguous names are of another class: {whole}."
+    if noise.generator == "annotators":
+        each = ", ".join(f"{100 * rate:.1f}" for rate in noise.realised_rates.values())
+        return f"The annotators are wrong in {each} % of the labels; by their majority {whole}."
     return f"{whole}."
 
 
@@ -44,7 +54,8 @@ def summary(source: Source, noise: LabelNoise, out: Path) -> dict[str, Any]:
         "num_images": len(source),
         "num_classes": source.num_classes,
         "num_flipped": int(noise.flipped.sum()),
+        "num_foreign": int(noise.foreign.sum()) if noise.foreign is not None else 0,
         "class_names": list(source.class_names),
-        "transition_matrix": noise.transition_matrix.tolist(),
+        "transition_matrix": noise.transition_matrix.tolist() if noise.transition_matrix is not None else None,
         **noise_record(source, noise),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,11 +17,13 @@ from PIL import Image
 
 from winnow.data.classes import MISSING_TEXTS
 from winnow.data.metadata import KEY, TableMetadata
-from winnow.data.pictures import ArrayPictures, EncodedPictures, FilePictures
-from winnow.data.source import Source, Unreadable
+from winnow.data.pictures import ArrayPictures, FilePictures, JoinedPictures
+from winnow.data.source import Pictures, Source, Unreadable
 from winnow.errors import InputError
 from winnow.files import atomic_write, write_error
-from winnow.noise.inject import LabelNoise
+from winnow.noise.channel import LabelNoise
+from winnow.noise.donors import is_in_files
+from winnow.noise.noisy_source import true_labels
 
 FORMATS = (".parquet", ".csv", ".npz")
 _ROWS_A_GROUP = 5_000
@@ -36,20 +38,27 @@ def noise_record(source: Source, noise: LabelNoise) -> dict[str, Any]:
     """Everything that makes the noise reproducible."""
     return {
         "generator": noise.generator,
+        "taxonomy": noise.taxonomy,
         "convention": noise.convention,
         "rate": noise.rate,
         "realised_rate": noise.realised_rate,
+        "realised_rates": dict(noise.realised_rates),
         "draw": noise.draw,
         "seed": noise.seed,
         "map": {str(key): target for key, target in noise.mapping.items()} if noise.mapping else None,
         "source": source.address,
-        "clean_labels_sha256": labels_hash(source.noisy_labels),
+        "clean_labels_sha256": labels_hash(true_labels(source, noise)),
         "noisy_labels_sha256": labels_hash(noise.noisy_labels),
     }
 
 
-def check_output(source: Source, out: Path) -> None:
+def check_output(source: Source, out: Path, pictures: Pictures | None = None) -> None:
     """Refuse a format that cannot hold this source, before any work is done.
+
+    Args:
+        source: the collection.
+        out: the file.
+        pictures: its images, where some were replaced.
 
     Raises:
         InputError: the ending is unknown or does not fit the kind of source.
@@ -57,8 +66,10 @@ def check_output(source: Source, out: Path) -> None:
     kind = out.suffix.lower()
     if kind not in FORMATS:
         raise InputError(f"{out}: the ending must be one of {', '.join(FORMATS)}")
-    if kind == ".csv" and not isinstance(source.pictures, FilePictures):
+    if kind == ".csv" and is_in_files(source.pictures) != (True, False):
         raise InputError(f"{out}: a .csv holds paths, but {source.address} has no image files; write .parquet")
+    if kind == ".csv" and pictures is not None and is_in_files(pictures) != (True, False):
+        raise InputError(f"{out}: a .csv holds paths, but the foreign images are no files; write .parquet")
     if kind == ".npz" and not isinstance(source.pictures, ArrayPictures):
         raise InputError(f"{out}: an .npz holds arrays, but {source.address} has encoded images; write .parquet")
 
@@ -68,7 +79,7 @@ def write_noisy(source: Source, noise: LabelNoise, out: Path) -> None:
 
     A .parquet keeps encoded images as they are, images in files by their path relative to `out`, arrays as
     PNG. A .csv (for images in files) holds class names, an .npz (for arrays) indices. Further label columns
-    are kept.
+    are kept. Foreign images are marked in a column `foreign` and have no truth.
 
     Args:
         source: the collection, whose labels the noise was made from.
@@ -79,7 +90,7 @@ def write_noisy(source: Source, noise: LabelNoise, out: Path) -> None:
         InputError: the format does not fit, or a name cannot be written.
         MachineError: the file cannot be written.
     """
-    check_output(source, out)
+    check_output(source, out, noise.pictures)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,6 +111,11 @@ def _metadata(source: Source, noise: LabelNoise, *, label: str, image: str) -> T
     )
 
 
+def _label_columns(source: Source, noise: LabelNoise, label: str) -> dict[str, np.ndarray]:
+    """The truth under its name, the noisy labels, and those of annotators."""
+    return {label: true_labels(source, noise), "noisy_label": noise.noisy_labels, **noise.label_columns}
+
+
 def _other_labels(source: Source, taken: set[str]) -> dict[str, np.ndarray]:
     """Further label columns; one whose name is needed here gets `_before` behind it."""
     found: Mapping[str, np.ndarray] = source.other_labels() if source.other_labels else {}
@@ -107,20 +123,25 @@ def _other_labels(source: Source, taken: set[str]) -> dict[str, np.ndarray]:
 
 
 def _write_parquet(source: Source, noise: LabelNoise, out: Path) -> None:
-    pictures = source.pictures
-    image_column = "path" if isinstance(pictures, FilePictures) else "image"
+    pictures = noise.pictures or source.pictures
+    in_files, elsewhere = is_in_files(pictures)
+    image_column = "image" if elsewhere else "path"
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"id": pa.array(source.ids, pa.string())}
-    if isinstance(pictures, FilePictures):
-        columns["path"] = pa.array(_relative_paths(pictures, out), pa.string())
-    columns["label"] = _nullable(source.noisy_labels)
-    columns["noisy_label"] = _nullable(noise.noisy_labels)
+    paths = _relative_paths(pictures, out) if in_files else []
+    if not elsewhere:
+        columns["path"] = pa.array(paths, pa.string())
+    columns.update((name, _nullable(labels)) for name, labels in _label_columns(source, noise, "label").items())
+    if noise.foreign is not None:
+        columns["foreign"] = pa.array(noise.foreign)
     others = _other_labels(source, {*columns, image_column})
     columns.update((name, _nullable(labels)) for name, labels in others.items())
     table = pa.table(columns)
     record = _metadata(source, noise, label="label", image=image_column).model_dump_json()
     schema = table.schema
     if image_column == "image":
-        schema = schema.insert(1, pa.field("image", pa.large_binary()))
+        # Beside files, foreign images without one bring their bytes: the struct that Hugging Face writes.
+        kind = pa.struct({"bytes": pa.large_binary(), "path": pa.string()}) if in_files else pa.large_binary()
+        schema = schema.insert(1, pa.field("image", kind))
     schema = schema.with_metadata({KEY: record})
 
     def write(file: BinaryIO) -> None:
@@ -128,25 +149,30 @@ def _write_parquet(source: Source, noise: LabelNoise, out: Path) -> None:
             for start in range(0, len(source), _ROWS_A_GROUP):
                 part = table.slice(start, _ROWS_A_GROUP)
                 if image_column == "image":
-                    images = _encoded(source, range(start, start + part.num_rows))
-                    part = part.add_column(1, "image", [images])
+                    rows = range(start, start + part.num_rows)
+                    images = [_image(pictures, row, paths) for row in rows]
+                    part = part.add_column(1, "image", [pa.array(images, schema.field("image").type)])
                 writer.write_table(part.cast(schema))
 
     atomic_write(out, write)
 
 
-def _encoded(source: Source, rows: range) -> pa.Array:
-    pictures = source.pictures
-    if isinstance(pictures, EncodedPictures):
-        return pa.array([_original(pictures, row) for row in rows], pa.large_binary())
-    if not isinstance(pictures, ArrayPictures):
-        raise InputError(f"{source.address}: pictures of the type {type(pictures).__name__} cannot be written")
-    return pa.array([_png(pictures.array[row]) for row in rows], pa.large_binary())
+def _image(pictures: Pictures, row: int, paths: Sequence[str]) -> bytes | dict[str, bytes | str | None] | None:
+    """An image's bytes; beside files with its path in their place, where it is one."""
+    if not paths:
+        return _encoded(pictures, row)
+    return {"bytes": None if paths[row] else _encoded(pictures, row), "path": paths[row] or None}
 
 
-def _original(pictures: EncodedPictures, row: int) -> bytes | None:
+def _encoded(pictures: Pictures, row: int) -> bytes | None:
+    """An image as it is stored, else as PNG."""
+    if isinstance(pictures, JoinedPictures):
+        return _encoded(pictures.parts[pictures.part[row]], int(pictures.row[row]))
+    if isinstance(pictures, ArrayPictures):
+        return _png(pictures.array[row])
+    stored: Callable[[int], bytes] | None = getattr(pictures, "encoded", None)
     try:
-        return pictures.encoded(row)
+        return stored(row) if stored is not None else _png(pictures.read(row))
     except Unreadable:  # its file is missing: the row stays, and is set aside again by whoever reads the copy
         return None
 
@@ -161,9 +187,11 @@ def _nullable(labels: np.ndarray) -> pa.Array:
     return pa.array(labels, pa.int64(), mask=labels < 0)
 
 
-def _relative_paths(pictures: FilePictures, out: Path) -> list[str]:
+def _relative_paths(pictures: Pictures, out: Path) -> list[str]:
+    """Paths of the images in files, relative to the table; empty for others."""
     folder = os.path.abspath(out.parent)
-    paths = [os.path.relpath(path, folder) if path else "" for path in pictures.paths]
+    found = (_path(pictures, row) for row in range(len(pictures)))
+    paths = [os.path.relpath(path, folder) if path else "" for path in found]
     for path in paths:
         try:
             path.encode()
@@ -174,16 +202,22 @@ def _relative_paths(pictures: FilePictures, out: Path) -> list[str]:
     return paths
 
 
+def _path(pictures: Pictures, row: int) -> str:
+    if isinstance(pictures, JoinedPictures):
+        return _path(pictures.parts[pictures.part[row]], int(pictures.row[row]))
+    return pictures.paths[row] if isinstance(pictures, FilePictures) else ""
+
+
 def _write_csv(source: Source, noise: LabelNoise, out: Path) -> None:
-    assert isinstance(source.pictures, FilePictures)
     unclear = [name for name in source.class_names if name != name.strip() or name in MISSING_TEXTS]
     if unclear:
         raise InputError(f"{out}: a .csv cannot hold the class name {unclear[0]!r} safely; write .parquet")
     columns: dict[str, list[str]] = {
-        "path": _relative_paths(source.pictures, out),
-        "label": _names(source, source.noisy_labels),
-        "noisy_label": _names(source, noise.noisy_labels),
+        "path": _relative_paths(noise.pictures or source.pictures, out),
+        **{name: _names(source, labels) for name, labels in _label_columns(source, noise, "label").items()},
     }
+    if noise.foreign is not None:
+        columns["foreign"] = ["true" if is_foreign else "false" for is_foreign in noise.foreign]
     others = _other_labels(source, set(columns))
     columns.update((name, _names(source, labels)) for name, labels in others.items())
     text = io.StringIO(newline="")
@@ -200,16 +234,33 @@ def _names(source: Source, labels: np.ndarray) -> list[str]:
 def _write_npz(source: Source, noise: LabelNoise, out: Path) -> None:
     assert isinstance(source.pictures, ArrayPictures)
     arrays = {
-        "x": source.pictures.array,
-        "y": source.noisy_labels,
-        "noisy_label": noise.noisy_labels,
+        "x": _array(source.pictures, noise),
+        **_label_columns(source, noise, "y"),
         "class_names": np.array(source.class_names, dtype=np.str_),
         "id": np.array(list(source.ids), dtype=np.str_),
         KEY: np.array(_metadata(source, noise, label="y", image="x").model_dump_json()),
     }
+    if noise.foreign is not None:
+        arrays["foreign"] = noise.foreign
     arrays.update(_other_labels(source, set(arrays)))
 
     def write(file: BinaryIO) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
     atomic_write(out, write)
+
+
+def _array(pictures: ArrayPictures, noise: LabelNoise) -> np.ndarray:
+    """The images, foreign ones in their places."""
+    if noise.pictures is None or noise.foreign is None:
+        return pictures.array
+    array = pictures.array.copy()
+    for row in np.flatnonzero(noise.foreign).tolist():
+        try:
+            pixels = noise.pictures.read(row)
+        except Unreadable as fault:
+            raise InputError(
+                f"a foreign image cannot be used ({fault.reason}); choose another donor, or write .parquet"
+            ) from fault
+        array[row] = pixels[..., 0] if array.ndim == 3 else pixels
+    return array
