@@ -8,7 +8,7 @@ from winnow.errors import UsageError
 from winnow.models import MODELS, ModelSpec, default_model
 from winnow.models.whitening import Whitening
 
-WIDTHS = {"mlp": 256, "convnet": 256, "speednet": 256}
+WIDTHS = {"mlp": 256, "convnet": 256, "speednet": 256, "preact-resnet18": 512}
 CONVOLUTIONAL = ["convnet", "speednet"]
 every_model = pytest.mark.parametrize("name", MODELS)
 convolutional = pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -114,9 +114,14 @@ def test_images_too_small_for_convolutions_are_refused(name):
     assert str(error.value) == f"--model {name} needs images of 16 px or more, these have 15; try --model mlp"
 
 
-def test_an_unknown_network_is_answered_with_the_list():
-    with pytest.raises(UsageError, match=r"^--model resnet: no such network \(mlp, convnet, speednet\)$"):
-        ModelSpec("resnet", 32, 3, 10)
+def test_an_unknown_network_is_answered_with_what_was_meant_or_with_the_list():
+    with pytest.raises(UsageError, match=r"^--model speednt: no such network; did you mean speednet\?$"):
+        ModelSpec("speednt", 32, 3, 10)
+    with pytest.raises(UsageError) as error:
+        ModelSpec("x", 32, 3, 10)
+    assert str(error.value) == (
+        "--model x: no such network (mlp, convnet, speednet, preact-resnet18, resnet50, vit-small, or timm:NAME)"
+    )
 
 
 @pytest.mark.parametrize(

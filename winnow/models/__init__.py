@@ -4,21 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from winnow.data.randomness import stream_key
 from winnow.errors import UsageError
 from winnow.models.convnet import ConvNet
 from winnow.models.mlp import MLP
 from winnow.models.network import Network
+from winnow.models.preact import PreActResNet18
 from winnow.models.speednet import SpeedNet
+from winnow.models.weights import Weights
 
-__all__ = ["MLP", "MODELS", "ConvNet", "ModelSpec", "Network", "SpeedNet", "default_model"]
+__all__ = [
+    "MLP",
+    "MODELS",
+    "ConvNet",
+    "ModelSpec",
+    "Network",
+    "PreActResNet18",
+    "SpeedNet",
+    "default_model",
+    "network_class",
+    "seeded",
+]
 
-MODELS: Mapping[str, type[Network]] = {"mlp": MLP, "convnet": ConvNet, "speednet": SpeedNet}
+MODELS: Mapping[str, type[Network]] = {
+    "mlp": MLP,
+    "convnet": ConvNet,
+    "speednet": SpeedNet,
+    "preact-resnet18": PreActResNet18,
+}
+"""Our own networks."""
+SHORT_NAMES: Mapping[str, str] = {"resnet50": "timm:resnet50", "vit-small": "timm:vit_small_patch16_224"}
+"""For some of timm's. A stored model may carry such a name, so its meaning never changes."""
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -30,6 +52,27 @@ def default_model(size: int, device: str) -> str:
     if size < _SMALLEST_FOR_CONVOLUTIONS:
         return "mlp"
     return "convnet" if device == "cpu" else "speednet"
+
+
+def network_class(name: str) -> type[Network]:
+    """What `--model` names: an entry of `MODELS`, a short name, or `timm:` with any name of timm's.
+
+    Raises:
+        UsageError: there is no such network, or timm is not installed.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    full = SHORT_NAMES.get(name, name)
+    if full.startswith("timm:"):
+        from winnow.models.timm_network import timm_network
+
+        return timm_network(full.removeprefix("timm:"))
+    known = [*MODELS, *SHORT_NAMES]
+    near = get_close_matches(name, known, n=1)
+    raise UsageError(
+        f"--model {name}: no such network"
+        + (f"; did you mean {near[0]}?" if near else f" ({', '.join(known)}, or timm:NAME)")
+    )
 
 
 def seeded(seed: int, purpose: str, make: Callable[[], Built]) -> Built:
@@ -45,12 +88,13 @@ class ModelSpec:
     """An architecture, complete enough to build it anywhere.
 
     Attributes:
-        name: an entry of `MODELS`.
+        name: see `network_class`.
         size: height and width of the images.
         channels: 1 or 3.
         num_classes: K.
         patches: images (n, channels, size, size) from which a whitening first layer is computed; None where weights are
             loaded afterwards anyway.
+        weights: what every network of it starts from.
 
     Raises:
         UsageError: no network is called `name`, or it cannot take images of that size.
@@ -60,12 +104,11 @@ class ModelSpec:
     size: int
     channels: int
     num_classes: int
-    patches: torch.Tensor | None = None
+    patches: Tensor | None = None
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in MODELS:
-            raise UsageError(f"--model {self.name}: no such network ({', '.join(MODELS)})")
-        smallest = MODELS[self.name].smallest
+        smallest = network_class(self.name).smallest
         if self.size < smallest:
             raise UsageError(
                 f"--model {self.name} needs images of {smallest} px or more, these have {self.size}; try --model mlp"
@@ -74,11 +117,19 @@ class ModelSpec:
     @property
     def learning_rate(self) -> float:
         """Rate of SGD with Nesterov momentum 0.9 at batch 64."""
-        return MODELS[self.name].learning_rate
+        kind = network_class(self.name)
+        return kind.learning_rate * (kind.fine_tuning if self.weights else 1.0)
 
     def build(self, seed: int, purpose: str) -> Network:
-        """A network whose weights are a function of (seed, purpose); the global generator is left as it was."""
-        network = seeded(seed, purpose, lambda: MODELS[self.name](self.size, self.channels, self.num_classes))
+        """A network whose fresh weights are a function of (seed, purpose); the global generator is left as it was."""
+        kind = network_class(self.name)
+        network = seeded(seed, purpose, lambda: kind(self.size, self.channels, self.num_classes))
         if self.patches is not None:
             network.adapt(self.patches)
+        if self.weights is not None:
+            self.weights.put_into(network)
         return network
+
+    def complete_state(self, network: Network) -> dict[str, Tensor]:
+        """All tensors of a network that was built here, as a network of this architecture stores them."""
+        return network.state_dict()

@@ -23,6 +23,8 @@ class ConvNet(Network):
     """
 
     smallest: ClassVar[int] = 16
+    logit_scale: ClassVar[float] = _LOGIT_SCALE
+    fine_tuning: ClassVar[float] = 1.0  # the small scale keeps a fresh head from learning at a lower rate
 
     def __init__(self, size: int, channels: int, num_classes: int, widths: tuple[int, ...] = (64, 128)):
         super().__init__()

@@ -19,6 +19,7 @@ class SpeedNet(Network):
     """
 
     smallest: ClassVar[int] = 16
+    fine_tuning: ClassVar[float] = 1.0  # as for the convnet: its features are divided by 9
 
     def __init__(self, size: int, channels: int, num_classes: int, widths: tuple[int, ...] = (64, 256, 256)):
         super().__init__()
