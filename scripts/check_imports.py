@@ -19,7 +19,7 @@ LEVELS = (
     ("train",),
     ("audit",),
     ("report", "bench", "review"),
-    ("api", "demo"),
+    ("api", "demo", "doctor", "estimator"),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,1 @@
+"""Finding wrong labels: checked probabilities, out-of-fold probabilities, confident learning."""

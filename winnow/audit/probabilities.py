@@ -1,0 +1,197 @@
+"""Labels and class probabilities from outside, checked before anything is concluded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from winnow.errors import InputError
+
+CHUNK_VALUES = 2**18
+"""Probabilities looked at together: small enough for a processor's cache."""
+
+_SHOWN = 10
+_EXACT, _ROUNDED = 1e-4, 1e-2
+"""How far from one a row may sum: within the first it is used as it is, within the second it is rescaled."""
+
+
+class InvalidInput(InputError, ValueError):
+    """What a caller passed cannot be used; a ValueError too, as callers of numpy and scikit-learn expect."""
+
+
+@dataclass(frozen=True)
+class CheckedProbabilities:
+    """Labels and probabilities that belong together.
+
+    Attributes:
+        labels: class indices, int64 (N,), -1 where a label is missing.
+        probs: floating, (N, K): finite, not negative, rows summing to one. The caller's own array if it was in order.
+        predicted: most probable class, int64 (N,), the first of equals.
+        notes: what was put right or looks odd, as sentences.
+    """
+
+    labels: np.ndarray
+    probs: np.ndarray
+    predicted: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def checked_probabilities(
+    labels: ArrayLike, pred_probs: ArrayLike, *, chunk_rows: int | None = None
+) -> CheckedProbabilities:
+    """Given labels and the class probabilities of a model, in order to be compared.
+
+    Rows that sum to one within 0.01 are rescaled, with a note; nothing else is repaired.
+
+    Args:
+        labels: class indices 0 to K-1, (N,); None or NaN where a label is missing.
+        pred_probs: (N, K); a memory-mapped array is read chunk by chunk.
+        chunk_rows: rows looked at together; the result does not depend on it.
+
+    Raises:
+        InvalidInput: shapes do not match, or values are impossible (the message names up to ten rows), or the columns
+            are evidently in another order than the labels.
+    """
+    probs = _floating(pred_probs)
+    num, classes = probs.shape
+    known = checked_labels(labels, num, classes)
+    predicted = np.empty(num, dtype=np.int64)
+    sums = np.empty(num, dtype=probs.dtype)
+    lowest = 0.0
+    for rows in chunks(num, classes, chunk_rows):
+        chunk = probs[rows]
+        chunk.argmax(axis=1, out=predicted[rows])
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            chunk.sum(axis=1, out=sums[rows])
+        lowest = min(lowest, float(chunk.min()))  # NaN compares as not lower; the sums have it
+    _refuse(~np.isfinite(sums), "NaN or infinite values")
+    if lowest < 0:
+        _refuse(_rows_below_zero(probs, chunk_rows), "negative values; probabilities are needed, after the softmax")
+    off = np.abs(sums - 1)
+    _refuse(off > _ROUNDED, "values that do not sum to 1; class probabilities are needed")
+    notes = []
+    if off.max() > _EXACT:
+        notes.append(f"pred_probs: rows summed to 1 only within {off.max():.2g}, as rounded numbers do; rescaled")
+        probs = probs / sums[:, None]
+    notes += _column_order(known, predicted, classes)
+    return CheckedProbabilities(known, probs, predicted, tuple(notes))
+
+
+def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
+    """Class indices as int64 (N,), -1 where None or NaN says that a label is missing.
+
+    Raises:
+        InvalidInput: they are not `num` numbers from 0 to `num_classes` - 1.
+    """
+    values = np.asarray(labels)
+    if values.ndim != 1 or len(values) != num:
+        raise InvalidInput(f"labels: shape {values.shape} for {num:,} rows of pred_probs; one label a row is needed")
+    if values.dtype.kind in "iub":
+        indices, absent = values.astype(np.int64), np.zeros(num, dtype=bool)
+    else:
+        absent = missing(values)
+        try:
+            numbers = np.where(absent, 0, values).astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                "labels: class indices are needed; numpy.unique(labels, return_inverse=True) makes them from names"
+            ) from error
+        _refuse_labels(~(np.isfinite(numbers) & (numbers == np.floor(numbers))), values, num_classes)
+        indices = numbers.astype(np.int64)
+    _refuse_labels((indices < 0) | (indices >= num_classes), values, num_classes)
+    indices[absent] = -1
+    return indices
+
+
+def missing(values: np.ndarray) -> np.ndarray:
+    """Where a label is missing: None, NaN, pandas' NA or an empty text, boolean (N,)."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    if values.dtype.kind == "U":
+        return values == ""
+    if values.dtype.kind != "O":
+        return np.zeros(len(values), dtype=bool)
+    return np.array([_is_missing(value) for value in values], dtype=bool)
+
+
+def _is_missing(value: object) -> bool:
+    if value is None or (isinstance(value, float) and value != value):
+        return True
+    # pandas' NA refuses to be compared, and pandas need not be there.
+    return value == "" if isinstance(value, str) else type(value).__name__ == "NAType"
+
+
+def chunks(num: int, classes: int, chunk_rows: int | None) -> Iterator[slice]:
+    """Slices of rows, in order."""
+    step = chunk_rows or max(1, CHUNK_VALUES // classes)
+    return (slice(start, min(start + step, num)) for start in range(0, num, step))
+
+
+def named_rows(rows: np.ndarray) -> str:
+    """The first ten of some rows for a message."""
+    shown = ", ".join(str(row) for row in rows[:_SHOWN])
+    more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
+
+
+def _floating(pred_probs: ArrayLike) -> np.ndarray:
+    probs = np.asarray(pred_probs)
+    if probs.ndim != 2 or probs.shape[0] < 1 or probs.shape[1] < 2:
+        raise InvalidInput(f"pred_probs: shape {probs.shape}; (rows, classes) with at least 2 classes is needed")
+    if probs.dtype.kind not in "fiub":
+        raise InvalidInput(f"pred_probs: numbers are needed, got {probs.dtype}")
+    return probs if probs.dtype in (np.float32, np.float64) else probs.astype(np.float32)
+
+
+def _rows_below_zero(probs: np.ndarray, chunk_rows: int | None) -> np.ndarray:
+    return np.concatenate([probs[rows].min(axis=1) < 0 for rows in chunks(len(probs), probs.shape[1], chunk_rows)])
+
+
+def _refuse(bad: np.ndarray, what: str) -> None:
+    if bad.any():
+        raise InvalidInput(f"pred_probs: {named_rows(np.flatnonzero(bad))}: {what}")
+
+
+def _refuse_labels(bad: np.ndarray, values: np.ndarray, num_classes: int) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        seen = ", ".join(dict.fromkeys(str(values[row]) for row in rows[:_SHOWN]))
+        raise InvalidInput(
+            f"labels: {named_rows(rows)}: {seen}; pred_probs has {num_classes} columns, so 0 to {num_classes - 1} are "
+            "possible, None or NaN where a label is missing"
+        )
+
+
+def _column_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> list[str]:
+    """A note if the predictions agree better with the labels once some columns change places.
+
+    Raises:
+        InvalidInput: so much better that the columns must be in another order.
+    """
+    labelled = labels >= 0
+    num = int(labelled.sum())
+    counts = np.bincount(labels[labelled] * classes + predicted[labelled], minlength=classes**2)
+    counts = counts.reshape(classes, classes)
+    agreement = int(np.trace(counts))
+    # Five standard deviations of a count: what chance would not give. The bound spares the assignment problem.
+    surplus = max(5 * np.sqrt(num), 0.1 * num)
+    if counts.max(axis=1).sum() <= agreement + surplus:
+        return []
+    from scipy.optimize import linear_sum_assignment
+
+    given, column = linear_sum_assignment(counts, maximize=True)
+    best = int(counts[given, column].sum())
+    if best <= agreement + surplus:
+        return []
+    moved = [f"{i} -> {j}" for i, j in zip(given, column, strict=True) if i != j]
+    found = (
+        f"pred_probs: the most probable class is the given label in {agreement / num:.0%} of the rows, but in "
+        f"{best / num:.0%} if columns are taken in another order (class -> column: {', '.join(moved[:_SHOWN])}"
+        f"{', ...' if len(moved) > _SHOWN else ''})"
+    )
+    if best >= 2 * agreement and best - agreement >= 0.3 * num:
+        raise InvalidInput(f"{found}; order the columns as the labels count")
+    return [f"{found}; check their order"]
