@@ -70,12 +70,12 @@ def test_an_npz_never_unpickles(write_npz, tmp_path):
         ({"x": np.zeros((2, 8), np.uint8), "y": [0, 1]}, "2x8"),
         ({"x": np.zeros((0, 8, 8), np.uint8), "y": []}, "no images"),
         ({"x": grey(), "y": [0, 1]}, "2 labels 'y' for 4 images"),
-        ({"x": grey(), "y": [0, 1, -1, 0]}, "-1 (negative) at 000002"),
-        ({"x": grey(), "y": [0.0, 1.0, 3.0, 0.0]}, "store them as integers"),
+        ({"x": grey(), "y": [0, 1, -1, 0]}, "-1 (negative) at index 2"),
+        ({"x": grey(), "y": [0.0, 1.0, 3.0, 0.0]}, "'3.0' (no whole number) at index 2"),
         ({"x": grey(), "y": [[0], [1], [1], [0]]}, "one label an image"),
         ({"x": grey()}, "no column 'y'"),
         ({"y": [1]}, "no column 'x'"),
-        ({"x": grey(), "y": [0] * 4, "id": ["a"] * 4}, "must name each"),
+        ({"x": grey(), "y": [0] * 4, "id": ["a"] * 4}, "'a' at index 0 and index 1"),
     ],
 )
 def test_an_npz_that_does_not_fit_is_refused(write_npz, arrays, expected):
@@ -109,7 +109,7 @@ def test_digits_bring_their_test_set():
 
 
 def test_digits_have_no_columns():
-    with pytest.raises(UsageError, match="no label columns"):
+    with pytest.raises(UsageError, match="no columns to choose from; leave --label-column away"):
         open_source("digits", label_column="x")
 
 

@@ -2,14 +2,14 @@
 
 Texts are class names, sorted (by number if all are integers). Integers are class indices from 0. Missing
 values become -1. Everything doubtful (3.0, "3 ", a negative index, counting from 1, an unknown name) is
-refused with the rows concerned.
+refused with the rows concerned; `label_map` is where a person says what such labels mean.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +21,11 @@ from winnow.errors import InputError
 
 MISSING_TEXTS = frozenset({"", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "<NA>"})
 _INTEGER = re.compile(r"[0-9]+")
-_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?|[+-]?[0-9]+\.")
+_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?|[+-]?[0-9]+\.|[+-]?inf")
 _SHOWN = 10
 _MOST_CLASSES = 1_000_000
+_LARGEST = 2**62
+_KINDS: dict[type, str] = {dict: "nested object", list: "list"}
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,52 @@ def from_texts(column: str, texts: Sequence[str | None]) -> RawLabels:
 
 
 def from_array(column: str, values: np.ndarray, where: str, *, minus_one_is_missing: bool = False) -> RawLabels:
-    """Labels given as a numpy array of integers, floats (only NaN is accepted beside errors) or texts."""
+    """Labels given as a numpy array of integers, floats (as texts such as 3.0, NaN is missing) or texts."""
     if values.ndim != 1:
         raise InputError(f"{where}: labels '{column}' have the shape {values.shape}, one label an image is needed")
     if values.dtype.kind in "US":
         return from_texts(column, [str(value) for value in values.astype(str)])
     if values.dtype.kind == "f":
         missing = np.isnan(values)
-        if not missing.all():
-            _refuse_floats(column, values, missing, where)
-        return RawLabels(column, np.zeros(len(values), np.int64), missing)
+        if missing.all():
+            return RawLabels(column, np.zeros(len(values), np.int64), missing)
+        return RawLabels(column, np.array([str(value) for value in values.tolist()], dtype=object), missing)
     if values.dtype.kind not in "iub":
         raise InputError(f"{where}: labels '{column}' are of type {values.dtype}; integers or texts are needed")
     integers = values.astype(np.int64)
     missing = integers == UNLABELLED if minus_one_is_missing else np.zeros(len(integers), bool)
     return RawLabels(column, integers, missing)
+
+
+def from_values(column: str, values: Sequence[object], where: str, place: Callable[[int], str]) -> RawLabels:
+    """Labels given as Python values, all texts or all numbers; None where missing.
+
+    Args:
+        column: its name.
+        values: one a row.
+        where: the file, for messages.
+        place: names a row, for messages.
+    """
+    kinds = {}
+    for row, value in enumerate(values):
+        if value is not None and type(value) not in kinds:
+            if not isinstance(value, (str, int, float)):
+                raise InputError(f"{where} {place(row)}: '{column}' holds a {_KINDS.get(type(value), 'structure')}, "
+                                 "no label")  # fmt: skip
+            kinds[type(value)] = row
+    if str in kinds and len(kinds) > 1:
+        text, number = kinds[str], next(row for kind, row in kinds.items() if kind is not str)
+        raise InputError(f"{where}: '{column}' holds a text at {place(text)} and a number at {place(number)}; "
+                         "write all labels alike")  # fmt: skip
+    if str in kinds:
+        return from_texts(column, [value if isinstance(value, str) else None for value in values])
+    missing = np.fromiter((value is None for value in values), bool, len(values))
+    if float in kinds:
+        return RawLabels(column, np.array([str(value) for value in values], dtype=object), missing)
+    if any(abs(int(value)) > _LARGEST for value in values if isinstance(value, int)):
+        raise InputError(f"{where}: labels '{column}' are too large; these look like something else than classes")
+    integers = [value if isinstance(value, int) else 0 for value in values]
+    return RawLabels(column, np.array(integers, dtype=np.int64), missing)
 
 
 def from_arrow(column: str, values: pa.ChunkedArray, where: str) -> RawLabels:
@@ -100,13 +133,13 @@ def from_arrow(column: str, values: pa.ChunkedArray, where: str) -> RawLabels:
 
 
 def encode(
-    columns: Sequence[RawLabels], ids: Sequence[str], *, class_names: Sequence[str] | None, where: str
+    columns: Sequence[RawLabels], place: Callable[[int], str], *, class_names: Sequence[str] | None, where: str
 ) -> tuple[tuple[str, ...], list[np.ndarray]]:
     """Class names and the class indices of each column, int64 (N,), -1 where a label is missing.
 
     Args:
         columns: label columns over the same rows; without a class list their classes are united.
-        ids: one name a row, for messages.
+        place: names a row so that a person finds it, for messages.
         class_names: the only classes allowed, in index order; None takes those that are found.
         where: the file, for messages.
 
@@ -116,7 +149,7 @@ def encode(
     if class_names is not None:
         columns = [_with_known_names(column, class_names) for column in columns]
     for column in columns:
-        _refuse(column, ids, _flaws(column, class_names), where)
+        _refuse(column, place, _flaws(column, class_names), where)
     names = tuple(class_names) if class_names is not None else _found_names(columns, where)
     encoded = []
     for column in columns:
@@ -126,12 +159,49 @@ def encode(
         unknown = (indices < 0) & ~column.missing
         _refuse(
             column,
-            ids,
+            place,
             {int(row): f"not among the {len(names)} classes" for row in np.flatnonzero(unknown)},
             where,
         )
         encoded.append(indices)
     return names, encoded
+
+
+def class_indices(
+    columns: Sequence[RawLabels],
+    own: Sequence[Sequence[str] | None],
+    *,
+    class_names: Sequence[str] | None,
+    place: Callable[[int], str],
+    where: str,
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """As `encode`, for columns whose file may list the classes that its indices mean.
+
+    Args:
+        columns: label columns over the same rows.
+        own: for each column, the classes that its file lists; None if it lists none.
+        class_names: the only classes allowed, in index order; None takes the file's own, or those that are found.
+        place: names a row, for messages.
+        where: the file, for messages.
+    """
+    lists = {tuple(names) for names in own if names is not None}
+    if not lists or (len(lists) == 1 and class_names in (None, list(next(iter(lists))), next(iter(lists)))):
+        listed = class_names if class_names is not None else next(iter(lists), None)
+        return encode(columns, place, class_names=listed, where=where)
+    # Other lists than ours, or several: indices are compared by the names they mean.
+    named = [
+        column if names is None or column.is_text else from_texts(column.column, _by_name(column, names, place, where))
+        for column, names in zip(columns, own, strict=True)
+    ]
+    if class_names is None:
+        class_names = list(dict.fromkeys(name for names in own if names is not None for name in names))
+    return encode(named, place, class_names=class_names, where=where)
+
+
+def _by_name(column: RawLabels, own: Sequence[str], place: Callable[[int], str], where: str) -> list[str | None]:
+    """Indices into a class list as the names they mean; None where missing."""
+    _, (indices,) = encode([column], place, class_names=own, where=where)
+    return [own[index] if index >= 0 else None for index in indices.tolist()]
 
 
 def are_class_labels(column: RawLabels, names: Sequence[str]) -> bool:
@@ -206,25 +276,21 @@ def _flaws(column: RawLabels, class_names: Sequence[str] | None) -> dict[int, st
     return {row: flaw_of[text] for row, text in enumerate(column.values) if not column.missing[row] and text in flaw_of}
 
 
-def _refuse(column: RawLabels, ids: Sequence[str], flaws: dict[int, str], where: str) -> None:
+def _refuse(column: RawLabels, place: Callable[[int], str], flaws: dict[int, str], where: str) -> None:
     if not flaws:
         return
     rows = sorted(flaws)
-    shown = ", ".join(f"{_plain(column.values[row])} ({flaws[row]}) at {ids[row]}" for row in rows[:_SHOWN])
+    shown = ", ".join(f"{_plain(column.values[row])} ({flaws[row]}) at {place(row)}" for row in rows[:_SHOWN])
     more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-    raise InputError(f"{where}: {len(rows):,} labels of '{column.column}' cannot be used: {shown}{more}; correct them")
+    count = f"{len(rows):,} label{'s' if len(rows) > 1 else ''}"
+    raise InputError(
+        f"{where}: {count} of '{column.column}' cannot be used: {shown}{more}; "
+        "correct them, or say what they mean: --map-labels"
+    )
 
 
 def _plain(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
-
-
-def _refuse_floats(column: str, values: np.ndarray, missing: np.ndarray, where: str) -> None:
-    rows = np.flatnonzero(~missing)
-    shown = ", ".join(f"{values[row]} at row {row}" for row in rows[:_SHOWN])
-    raise InputError(
-        f"{where}: labels '{column}' are of type {values.dtype} ({shown}); store them as integers, missing ones as null"
-    )
 
 
 def _refuse_counting_from_one(column: RawLabels, where: str) -> None:
@@ -232,5 +298,5 @@ def _refuse_counting_from_one(column: RawLabels, where: str) -> None:
     if len(used) > 1 and used[0] == 1 and used[-1] == len(used):
         raise InputError(
             f"{where}: labels of '{column.column}' run from 1 to {used[-1]}; class indices count from 0: "
-            "subtract 1, or store the class names as text"
+            "subtract 1, or name them: --map-labels 1=cat,2=dog,..."
         )

@@ -1,31 +1,36 @@
-"""A source decoded into memory: one uint8 array, and the list of what could not be used."""
+"""A source decoded: pictures of one size, and the list of what could not be used."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from winnow.data.decode import Decoded
+from winnow.data.fitting import DEFAULT_SIZE, Fitting, fitted, is_grey, native_size, with_channels
 from winnow.data.folder import printable
-from winnow.data.pictures import ArrayPictures
+from winnow.data.pictures import ArrayPictures, Stretch, stretches
+from winnow.data.pixels import AUTOMATIC, BLOCK, ArrayPixels, Backing, FilePixels, Pixels, blocks
 from winnow.data.source import Source, Unreadable
+from winnow.data.worker import Picture
+from winnow.data.workers import Job, shared
 from winnow.errors import InputError
 from winnow.files import atomic_write
 
-DEFAULT_SIZE = 64
-_CHUNK = 64
-_SMALLEST = 8
+_BATCH_BYTES = 16 * 2**20
+_MORE_READERS = 6  # than workers: some wait for a disk or a network meanwhile
+_AHEAD = 4
+_PART_BYTES = 64 * 2**20
 _REMARKS = {
     "truncated": "cut off; what could be decoded is used",
     "extension-mismatch": "named with another format's extension",
@@ -57,51 +62,103 @@ class Collection:
     """The images of a source that could be read, square and of one size.
 
     Attributes:
-        images: uint8 (n, size, size, channels), one channel if every picture is grey, else three.
+        pixels: uint8 (n, size, size, channels), one channel if every picture is grey, else three; in memory or on disk.
         rows: their places in the source, int64 (n,), ascending.
         quarantined: the others; both together are the whole source.
         notes: remarks for the person.
         size: side in pixels.
     """
 
-    images: np.ndarray
+    pixels: Pixels
     rows: np.ndarray
     quarantined: list[Quarantined]
     notes: tuple[str, ...]
     size: int
 
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All pixels as one array in memory."""
+        if isinstance(self.pixels, ArrayPixels):
+            return self.pixels.images
+        return self.pixels.take(np.arange(len(self.rows)))
 
-def load(source: Source, *, size: int | None = None, progress: Callable[[int, int], None] | None = None) -> Collection:
+
+def load(
+    source: Source,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    backing: Backing = AUTOMATIC,
+    progress: Callable[[int, int], None] | None = None,
+) -> Collection:
     """Decode a whole source.
 
     If all pictures share one size that is about square with no side above 64 pixels, they keep it (the
     shorter side); otherwise the shorter side is scaled to `size`, by default 64, antialiased. Either way the
     centre is cut out.
 
+    Encoded pictures are decoded in processes of their own: one that breaks or holds up its decoder is set aside. The
+    memory needed beside the decoded pictures does not grow with their number.
+
     Args:
         source: what to read.
         size: side of the square in pixels; None chooses as said.
+        channels: 1 or 3; None gives one channel if every picture is grey, else three.
+        backing: where the decoded pictures are kept.
         progress: called with the number of pictures done and their total.
 
     Raises:
         InputError: there are no images, or none can be used.
+        MachineError: there is no room for them, or no process can be started.
     """
-    if not len(source):
-        raise InputError(f"{source.address}: no images")
     pictures = source.pictures
-    if isinstance(pictures, ArrayPictures):
-        native = _native_size(pictures.array.shape[1:3])
+    if isinstance(pictures, ArrayPictures) and len(pictures) and not backing.on_disk:
+        native = native_size(pictures.array.shape[1:3])
         if native is not None and size in (None, native):
-            return _load_array(source, pictures.array, native)
-    gathered = _Gathered(source, size)
-    with warnings.catch_warnings():
-        # Pillow warns of metadata that we do not use; set once, here, because threads share the filters.
+            return _load_array(source, pictures.array, native, channels)
+    gathered = _Gathered(source, len(source), size, channels, backing)
+    with closing(_decoded(source, gathered.fitting)) as decoded, warnings.catch_warnings():
+        # Pillow warns of metadata that we do not use, also here where pictures cannot be had undecoded.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for rows, results in _decoded(source, gathered.prepare):
-            gathered.add(rows, results)
+        for rows, results in decoded:
+            for row, result in zip(rows, results, strict=True):
+                gathered.add(row, result)
             if progress is not None:
                 progress(rows.stop, len(source))
     return gathered.collection()
+
+
+def parts(source: Source, *, size: int, channels: int) -> Iterator[Collection]:
+    """Decode a source bit by bit, for one pass over collections of any size.
+
+    Args:
+        source: what to read.
+        size: side of the square in pixels.
+        channels: 1 or 3.
+
+    Returns:
+        Collections of at most 64 MiB, whose `rows` are places in the source; the last one may have no pictures. All of
+        them together hold what `load` would give.
+
+    Raises:
+        InputError, MachineError: see `load`.
+    """
+    backing = Backing(on_disk=False)
+    most = max(1, _PART_BYTES // (size**2 * channels))
+    gathered = _Gathered(source, most, size, channels, backing)
+    fitting, is_first = gathered.fitting(), True
+    with closing(_decoded(source, lambda: fitting)) as decoded:
+        for rows, results in decoded:
+            for row, result in zip(rows, results, strict=True):
+                gathered.add(row, result)
+                if len(gathered.rows) == most:
+                    yield gathered.collection()
+                    gathered, is_first = _Gathered(source, most, size, channels, backing), False
+    if gathered.rows or is_first:
+        yield gathered.collection()
+    elif gathered.quarantined:
+        none = ArrayPixels(np.empty((0, size, size, channels), np.uint8))
+        yield Collection(none, np.empty(0, np.int64), gathered.quarantined, (), size)
 
 
 def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
@@ -120,152 +177,159 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
     atomic_write(path, write)
 
 
-def _native_size(shape: tuple[int, ...]) -> int | None:
-    """The shorter side of pictures small and square enough to stay as they are."""
-    shorter, longer = min(shape), max(shape)
-    return shorter if shorter >= _SMALLEST and longer <= min(DEFAULT_SIZE, 2 * shorter) else None
-
-
-def _fitted(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The centre square of a picture (H, W, 3), scaled to a side."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    if side == size:
-        return pixels[top : top + side, left : left + side]
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box))
-
-
-def _is_grey(pixels: np.ndarray) -> bool:
-    return bool((pixels[..., :-1] == pixels[..., 1:]).all())
-
-
-def _load_array(source: Source, array: np.ndarray, size: int) -> Collection:
+def _load_array(source: Source, array: np.ndarray, size: int, channels: int | None) -> Collection:
     """Arrays need no look at single pictures."""
     top, left = (array.shape[1] - size) // 2, (array.shape[2] - size) // 2
     images = array[:, top : top + size, left : left + size]
     if images.ndim == 3:
         images = images[..., None]
-    elif source.grey or all(_is_grey(images[start : start + 1024]) for start in range(0, len(images), 1024)):
+    elif source.grey or all(is_grey(images[start : start + 1024]) for start in range(0, len(images), 1024)):
         images = images[..., :1]
-    return Collection(np.ascontiguousarray(images), np.arange(len(images)), [], (), size)
+    images = with_channels(images, channels or images.shape[3])
+    return Collection(ArrayPixels(np.ascontiguousarray(images)), np.arange(len(images)), [], (), size)
 
 
-def _decoded(
-    source: Source, prepare: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[tuple[range, list[Decoded | Unreadable]]]:
-    """Chunks of pictures in order, decoded by threads that run only a little ahead."""
-    examine: Callable[[int], Decoded] = getattr(
-        source.pictures, "examine", lambda row: Decoded(source.pictures.read(row))
-    )
+Results = list[Decoded | Unreadable]
 
-    def decode(rows: range) -> list[Decoded | Unreadable]:
-        results: list[Decoded | Unreadable] = []
-        for row in rows:
-            try:
-                found = examine(row)
-                results.append(Decoded(prepare(found.pixels), found.notes))
-            except Unreadable as fault:
-                results.append(fault)
-        return results
 
-    chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
-    threads = min(8, os.cpu_count() or 1, len(chunks))
-    if threads == 1:
-        yield from ((rows, decode(rows)) for rows in chunks)
-        return
-    pending: deque[tuple[range, Future[list[Decoded | Unreadable]]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+def _decoded(source: Source, fitting: Callable[[], Fitting]) -> Generator[tuple[range, Results], None, None]:
+    """Stretches of pictures in order, read by threads that run only a little ahead, decoded by workers.
+
+    Args:
+        source: what to read.
+        fitting: tells what to keep of a picture, as far as is known by now.
+    """
+    if not len(source):
+        raise InputError(f"{source.address}: no images")
+    job = Job(shared())
+    readers = job.workers.most + _MORE_READERS
+    pending: deque[tuple[range, Future[Results]]] = deque()
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="read")
     try:
-        for rows in chunks:
-            pending.append((rows, pool.submit(decode, rows)))
-            if len(pending) > 2 * threads:
-                done, future = pending.popleft()
-                yield done, future.result()
-        for done, future in pending:
-            yield done, future.result()
+        for stretch in stretches(source.pictures):
+            pending.append((stretch.rows, pool.submit(_results, stretch, job, fitting)))
+            if len(pending) > readers + _AHEAD:
+                rows, future = pending.popleft()
+                yield rows, future.result()
+        while pending:
+            rows, future = pending.popleft()
+            yield rows, future.result()
+    except BaseException:
+        job.give_up()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-class _Gathered:
-    """Collects small pictures as they come and settles on one size at the end.
+def _results(stretch: Stretch, job: Job, fitting: Callable[[], Fitting]) -> Results:
+    """In a thread: what became of a few pictures."""
+    results: dict[int, Decoded | Unreadable] = {}
+    waiting: dict[int, Picture] = {}
 
-    Pictures with a side above 64 are scaled at once. Smaller ones are kept as they are: they may all turn out
-    to have one size. The array is laid out for the first picture's size; whatever differs waits beside it.
+    def decode() -> None:
+        found = job.decode(list(waiting.values()), stretch.limits, fitting())
+        results.update(zip(waiting, found, strict=True))
+        waiting.clear()
+
+    size = 0
+    for row, item in zip(stretch.rows, stretch.read(), strict=True):
+        if isinstance(item, Unreadable):
+            results[row] = item
+        elif isinstance(item, np.ndarray):
+            results[row] = Decoded(fitting()(item))
+        else:
+            waiting[row] = item
+            size += len(item[1])
+        if size > _BATCH_BYTES:
+            decode()
+            size = 0
+    if waiting:
+        decode()
+    return [results[row] for row in stretch.rows]
+
+
+class _Gathered:
+    """Collects pictures as they come, in one store whose layout follows what is known.
+
+    As long as all have one small size they are kept as they are, and in one channel as long as all are grey. The first
+    one that differs settles it: what has been stored until then is brought to the new layout, once.
     """
 
-    def __init__(self, source: Source, size: int | None):
+    def __init__(self, source: Source, most: int, size: int | None, channels: int | None, backing: Backing):
         self.source = source
+        self.most = most
         self.size = size
-        self.grey = source.grey
-        self.coloured = False
-        self.count = 0
+        self.channels = channels
+        self.backing = backing
+        self.pixels: ArrayPixels | FilePixels | None = None
         self.rows: list[int] = []
         self.quarantined: list[Quarantined] = []
         self.remarks: dict[str, list[str]] = {}
-        self.images: np.ndarray | None = None
-        self.shape: tuple[int, ...] = ()
-        self.others: dict[int, np.ndarray] = {}
-        self.scaled = False
+        self._waiting: list[np.ndarray] = []
 
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """In a thread: scale what is too large to wait."""
-        if not self.coloured and not _is_grey(pixels):
-            if self.grey:
-                grey = np.asarray(Image.fromarray(pixels).convert("L"))
-                pixels = np.repeat(grey[..., None], 3, axis=2)
-            else:
-                self.coloured = True  # from now on nobody needs to look
-        if self.size is not None:
-            return _fitted(pixels, self.size)
-        if _native_size(pixels.shape[:2]) is None:
-            self.scaled = True
-            return _fitted(pixels, DEFAULT_SIZE)
-        return pixels
+    def fitting(self) -> Fitting:
+        """What to keep of the next pictures."""
+        is_grey_so_far = self.pixels is None or self.pixels.shape[3] == 1
+        return Fitting(self.size, self.source.grey, self.channels is None and is_grey_so_far)
 
-    def add(self, rows: range, results: Sequence[Decoded | Unreadable]) -> None:
-        """Take the next pictures, in source order."""
-        for row, result in zip(rows, results, strict=True):
-            if isinstance(result, Unreadable):
-                self.quarantined.append(Quarantined(row, self.source.ids[row], result.code, result.reason))
-                continue
-            for code in result.notes:
-                self.remarks.setdefault(code, []).append(self.source.ids[row])
-            if self.images is None:
-                self.shape = result.pixels.shape
-                self.images = np.empty((len(self.source), *self.shape), np.uint8)
-            if result.pixels.shape == self.shape:
-                self.images[self.count] = result.pixels
-            else:
-                self.others[self.count] = result.pixels
-            self.rows.append(row)
-            self.count += 1
+    def add(self, row: int, result: Decoded | Unreadable) -> None:
+        """Takes the next picture, in source order."""
+        name = self.source.ids[row]
+        if isinstance(result, Unreadable):
+            self.quarantined.append(Quarantined(row, name, result.code, result.reason))
+            return
+        for code in result.notes:
+            self.remarks.setdefault(code, []).append(name)
+        self._waiting.append(self._laid_out(result.pixels))
+        self.rows.append(row)
+        if len(self._waiting) == BLOCK:
+            self._store_waiting()
 
     def collection(self) -> Collection:
         """All pictures at their final size."""
-        if self.images is None:
+        if self.pixels is None:
             raise InputError(self._nothing_left())
-        images = self.images[: self.count]
-        native = _native_size(self.shape[:2])
-        if self.size is not None:
-            size = self.size
-        elif native is not None and not self.others and not self.scaled:
-            size = native
-        else:
-            size = DEFAULT_SIZE
-        if self.shape[:2] != (size, size):
-            images = np.stack([_fitted(self.others.get(place, image), size) for place, image in enumerate(images)])
-        else:
-            for place, pixels in self.others.items():
-                images[place] = _fitted(pixels, size)
-        if not self.coloured:
-            images = np.ascontiguousarray(images[..., :1])
+        self._store_waiting()
+        height, width, channels = self.pixels.shape[1:]
+        size = self.size or native_size((height, width)) or DEFAULT_SIZE
+        if (height, width) != (size, size):
+            self._lay_out((size, size, channels), lambda picture: fitted(picture, size))
         rows = np.array(self.rows, dtype=np.int64)
-        return Collection(images, rows, self.quarantined, tuple(self._notes()), size)
+        return Collection(self.pixels, rows, self.quarantined, tuple(self._notes()), size)
+
+    def _laid_out(self, picture: np.ndarray) -> np.ndarray:
+        """A picture in the layout of the store, which follows if it must."""
+        if self.pixels is None:
+            height, width, channels = picture.shape
+            self.pixels = self.backing.room(self.most, (height, width, self.channels or channels))
+        height, width, channels = self.pixels.shape[1:]
+        if self.channels is None and picture.shape[2] > channels:
+            channels = 3
+            self._lay_out((height, width, channels), lambda grey: with_channels(grey, 3))
+        if picture.shape[:2] != (height, width):
+            size = self.size = self.size or DEFAULT_SIZE
+            if (height, width) != (size, size):
+                self._lay_out((size, size, channels), lambda other: fitted(other, size))
+            picture = fitted(picture, size)
+        return with_channels(picture, channels)
+
+    def _lay_out(self, layout: tuple[int, int, int], change: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._store_waiting()
+        assert self.pixels is not None
+        changed = self.backing.room(self.most, layout)
+        for block in blocks(self.pixels):
+            changed.append(np.stack([change(picture) for picture in block]))
+        self.pixels = changed
+
+    def _store_waiting(self) -> None:
+        if self._waiting:
+            assert self.pixels is not None
+            self.pixels.append(np.stack(self._waiting))
+            self._waiting.clear()
 
     def _notes(self) -> Iterator[str]:
+        if isinstance(self.pixels, FilePixels):
+            yield f"The decoded images are kept on disk, not in memory: {self.pixels.num_bytes:,} bytes."
         for code, ids in sorted(self.remarks.items()):
             shown = ", ".join(map(printable, ids[:3])) + (", ..." if len(ids) > 3 else "")
             yield f"{len(ids):,} images {_REMARKS.get(code, code)} ({code}): {shown}."

@@ -1,7 +1,8 @@
 """The one way from bytes to a picture: guarded, and the same pixels for everyone who looks.
 
 Pillow alone decides what a valid image is, with an explicit list of formats, so that no plug-in can start
-another program. The header's size is checked before anything is decoded.
+another program. The header's size is checked before anything is decoded. Plain JPEG files take a shorter way to the
+same pixels, see `jpeg`.
 
 Conversion to 8-bit RGB, by the picture's mode:
 
@@ -9,7 +10,9 @@ Conversion to 8-bit RGB, by the picture's mode:
 - 32-bit integers are kept if they fit 8 bits, divided by 257 if they fit 16, else stretched to 0-255;
 - floats in [0, 1] are multiplied by 255, in [0, 255] kept, else stretched; NaN becomes 0;
 - transparency is laid over white;
-- everything else (palette, 1-bit, CMYK, YCbCr, LAB) is converted by Pillow.
+- LAB is converted to sRGB by the colour engine, from the white of D50;
+- everything else (palette, 1-bit, CMYK, YCbCr) is converted by Pillow, without regard to profiles; the CMYK of a JPEG
+  file is taken as inverted, as Adobe writes it.
 
 Orientation tags are obeyed, an animation gives its first frame.
 """
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+import PIL
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -35,6 +39,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from winnow.data.jpeg import decode_plain, simplejpeg
 from winnow.data.signatures import FORMAT_OF_EXTENSION, UNSUPPORTED, format_of, looks_cut_off, trailing_bytes
 from winnow.data.source import Unreadable
 
@@ -61,10 +66,12 @@ class Limits:
     Attributes:
         max_pixels: width times height, checked before decoding.
         allow_truncated: use the part of a cut-off picture that can be decoded, and note it.
+        seconds: that decoding one may take where a process of its own does it.
     """
 
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,12 @@ class Decoded:
 
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
+
+
+def decoder() -> str:
+    """What decodes pictures here, with versions: for the record."""
+    fast = f", simplejpeg {simplejpeg.__version__}" if simplejpeg else ""
+    return f"pillow {PIL.__version__}{fast}"
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False) -> np.ndarray:
@@ -107,6 +120,10 @@ def examine(data: bytes, limits: Limits, *, name: str = "") -> Decoded:
         raise Unreadable("unsupported-format", f"{kind} is not read (convert it to JPEG or PNG)")
     if kind is None:
         raise Unreadable("not-an-image", f"starts with {data[:24]!r}")
+    if kind == "JPEG":
+        pixels = decode_plain(data, limits.max_pixels)
+        if pixels is not None:
+            return Decoded(pixels, tuple(_remarks_on_file(kind, name) + _remarks_on_shape(*pixels.shape[:2])))
     notes = []
     try:
         image = _OPENERS[kind](BytesIO(data), "")
@@ -133,20 +150,53 @@ def read_file(path: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     Raises:
         Unreadable: it is missing, empty, too large, no regular file or may not be read.
     """
+    return read_stamped_file(path, max_bytes=max_bytes)[0]
+
+
+def read_stamped_file(
+    path: str, expected: tuple[int, ...] | None = None, *, max_bytes: int = MAX_FILE_BYTES
+) -> tuple[bytes, tuple[int, int]]:
+    """A file's content, with its length in bytes and the time of its last change in nanoseconds.
+
+    Args:
+        path: where it lies.
+        expected: the length and time that it had before.
+        max_bytes: how long it may be.
+
+    Raises:
+        Unreadable: see `read_file`; or it has changed, before or while it was read.
+    """
     try:
         found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise Unreadable("not-a-regular-file", f"a {_kind_of_file(found.st_mode)}")
-        if found.st_size == 0:
-            raise Unreadable("empty", "0 bytes")
-        if found.st_size > max_bytes:
-            raise Unreadable("too-many-bytes", f"{found.st_size:,} bytes, more than {max_bytes:,}")
-        with open(path, "rb") as file:
-            return file.read()
+        _refuse_file(found, max_bytes)
+        # Without waiting: what was a file a moment ago may be a pipe by now.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            _refuse_file(os.fstat(file.fileno()), max_bytes)
+            data = file.read(found.st_size + 1)
+            stamp = stamp_of(os.fstat(file.fileno()))
     except OSError as error:
         raise Unreadable("unreadable", error.strerror or str(error)) from error
     except ValueError as error:  # a NUL in the path
         raise Unreadable("unreadable", str(error)) from error
+    if stamp != stamp_of(found) or len(data) != found.st_size:
+        raise Unreadable("changed", "the file was written to while it was read")
+    if expected not in (None, stamp):
+        raise Unreadable("changed", "the file is not the one that was listed: its length or time of change differs")
+    return data, stamp
+
+
+def stamp_of(found: os.stat_result) -> tuple[int, int]:
+    """What tells a changed file from the one that was listed: its length and the time of its last change."""
+    return found.st_size, found.st_mtime_ns
+
+
+def _refuse_file(found: os.stat_result, max_bytes: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Unreadable("not-a-regular-file", f"a {_kind_of_file(found.st_mode)}")
+    if found.st_size == 0:
+        raise Unreadable("empty", "0 bytes")
+    if found.st_size > max_bytes:
+        raise Unreadable("too-many-bytes", f"{found.st_size:,} bytes, more than {max_bytes:,}")
 
 
 def _kind_of_file(mode: int) -> str:
@@ -190,6 +240,11 @@ def _rgb(image: Image.Image) -> np.ndarray:
         return np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
     if image.mode in ("F", "I") or image.mode.startswith("I;"):
         return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
+    if image.mode == "LAB":
+        from PIL import ImageCms  # rarely needed
+
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
     return np.asarray(image.convert("RGB"))
 
 
@@ -212,14 +267,19 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 
 
 def _remarks(image: ImageFile.ImageFile, kind: str, data: bytes, name: str) -> list[str]:
-    remarks = []
-    if name and FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1].lower()) != kind:
-        remarks.append("extension-mismatch")
+    remarks = _remarks_on_file(kind, name)
     if trailing_bytes(data, kind):
         remarks.append("trailing-bytes")
     if getattr(image, "is_animated", False):
         remarks.append("first-frame")
-    shorter, longer = sorted(image.size)
-    if shorter < 4 or longer > 20 * shorter:
-        remarks.append("degenerate")
-    return remarks
+    return remarks + _remarks_on_shape(image.height, image.width)
+
+
+def _remarks_on_file(kind: str, name: str) -> list[str]:
+    differs = name and FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1].lower()) != kind
+    return ["extension-mismatch"] if differs else []
+
+
+def _remarks_on_shape(height: int, width: int) -> list[str]:
+    shorter, longer = min(height, width), max(height, width)
+    return ["degenerate"] if shorter < 4 or longer > 20 * shorter else []

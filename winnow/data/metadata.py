@@ -56,17 +56,21 @@ def parse_metadata(text: str | bytes, where: str) -> TableMetadata:
 
 
 def of_parquet(metadata: Mapping[bytes, bytes] | None, where: str) -> TableMetadata:
-    """The record in a Parquet file's key-value metadata; of a Hugging Face dataset, its class names."""
+    """The record in a Parquet file's key-value metadata."""
     metadata = metadata or {}
     if KEY.encode() in metadata:
         return parse_metadata(metadata[KEY.encode()], where)
-    return TableMetadata(class_names=_hugging_face_names(metadata.get(b"huggingface", b"{}")))
+    return TableMetadata()
 
 
-def _hugging_face_names(text: bytes) -> list[str] | None:
+def hugging_face_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """The class names of each column that Hugging Face's record in a file describes as a class label."""
     try:
-        features = json.loads(text)["info"]["features"]
-        names = features["label"]["names"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return [str(name) for name in names] if isinstance(names, list) else None
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return {
+            str(column): [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -1,151 +1,161 @@
-"""A numpy archive: pictures `x`, labels `y` and any other label columns. Never unpickles."""
+"""Arrays as a collection: pictures `x`, labels `y` and any other label columns. Never unpickles."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from winnow.data.classes import RawLabels, are_class_labels, encode, from_array, indices_of
+from winnow.data.classes import RawLabels, from_array
+from winnow.data.decode import Limits
 from winnow.data.metadata import KEY, TableMetadata, parse_metadata
+from winnow.data.multilabel import Cells, Several, cells_from_matrix
 from winnow.data.pictures import ArrayPictures
-from winnow.data.source import UNLABELLED, Source
-from winnow.data.table import choose_columns, no_column
+from winnow.data.places import Place
 from winnow.errors import InputError
-from winnow.labels.truth import CleanLabels
 
-_NOT_LABELS = {"class_names", "id", KEY}
+_NOT_COLUMNS = {"class_names", KEY}
+_FAULTS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, TypeError, AttributeError, NotImplementedError)
 
 
-def open_npz(
-    path: Path,
-    *,
-    label_column: str | None = None,
-    clean_label_column: str | None = None,
-    image_column: str | None = None,
-    class_names: Sequence[str] | None = None,
-    unlabelled_ok: bool = False,
-) -> Source:
-    """Read an .npz with `x` (N, H, W) or (N, H, W, 3), uint8, labels, and perhaps `class_names` and `id`.
+class ArrayColumns:
+    """Arrays over the same images; each is read when asked for.
 
     Args:
-        path: the archive.
-        label_column: name of the label array; by default what the file says of itself, else `y`.
-        clean_label_column: name of the array with the truth, for evaluation.
-        image_column: name of the picture array, by default `x`.
-        class_names: the only classes allowed, in index order.
-        unlabelled_ok: accept an archive without labels: every image is unlabelled.
+        where: the file, for messages.
+        names: of the arrays.
+        read: gives one of them.
+        image: the array of pictures, uint8 (N, H, W) or (N, H, W, 3); None finds it.
+        metadata: what the file says of itself.
+        class_names: in index order, of every label column; None leaves them to the metadata.
+        names_of: the classes of single columns.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        names: Sequence[str],
+        read: Callable[[str], np.ndarray],
+        image: str | None = None,
+        metadata: TableMetadata | None = None,
+        class_names: Sequence[str] | None = None,
+        names_of: Mapping[str, Sequence[str]] | None = None,
+    ):
+        self.where = self.header = where
+        self.columns = list(names)
+        self.read = read
+        metadata = metadata or TableMetadata()
+        self.image = image or metadata.image_column or "x"
+        self.metadata = metadata.model_copy(update={"image_column": self.image})
+        self.names_of = names_of or {}
+        self.names = list(class_names) if class_names is not None else metadata.class_names
+        self.images: np.ndarray | None = None
+        if self.image in self.columns:
+            self.images = _images(read(self.image), self.image, where)
+        self.num_rows = len(self.images) if self.images is not None else -1
+        self.default_label = "y" if "y" in self.columns or "label" not in self.columns else "label"
+
+    @property
+    def label_like(self) -> list[str]:
+        """Arrays with one integer or text an image; every one is read to see that."""
+        candidates = [name for name in self.columns if name not in (self.image, "id")]
+        shapes = {name: self.read(name) for name in candidates}
+        return [
+            name for name, values in shapes.items() if values.shape == (self.num_rows,) and values.dtype.kind in "iuU"
+        ]
+
+    def labels(self, column: str) -> RawLabels:
+        """An array as labels."""
+        values = self.read(column)
+        if values.ndim == 1 and len(values) != self.num_rows:
+            raise InputError(f"{self.where}: {len(values):,} labels '{column}' for {self.num_rows:,} images")
+        # Only files that winnow wrote use -1 for a missing label; elsewhere it is more likely a mistake.
+        return from_array(column, values, self.where, minus_one_is_missing=self.metadata.label_column is not None)
+
+    def several(self, column: str, separator: str | None) -> Several | None:
+        """A matrix (N, K) of 1, 0 and -1."""
+        values = self.read(column)
+        if values.ndim != 2 or values.shape[1] < 2:
+            return None
+        if len(values) != self.num_rows:
+            raise InputError(f"{self.where}: {len(values):,} labels '{column}' for {self.num_rows:,} images")
+        cells = cells_from_matrix(column, values, self.where)
+        names = self.class_names(column) or [str(k) for k in range(cells.shape[1])]
+        if len(names) != cells.shape[1]:
+            raise InputError(f"{self.where}: labels '{column}' have {cells.shape[1]} columns for {len(names)} classes")
+        return Cells(tuple(names), cells)
+
+    def class_names(self, column: str) -> list[str] | None:
+        """The classes that the file lists."""
+        return list(self.names_of[column]) if column in self.names_of else self.names
+
+    def texts(self, column: str) -> list[str] | None:
+        """An array as texts; None if it is absent or holds something else."""
+        values = self.read(column) if column in self.columns else None
+        if values is None or values.ndim != 1 or values.dtype.kind not in "iubU":
+            return None
+        if len(values) != self.num_rows:
+            raise InputError(f"{self.where}: {len(values):,} entries '{column}' for {self.num_rows:,} images")
+        return [str(value) for value in values.tolist()]
+
+    def is_picture_like(self, column: str) -> bool:
+        """Whether an array is the one of pictures."""
+        return column == self.image
+
+    def pictures(self, column: str, limits: Limits) -> ArrayPictures:
+        """An array as pictures."""
+        if column != self.image or self.images is None:
+            return ArrayPictures(_images(self.read(column), column, self.where))
+        return ArrayPictures(self.images)
+
+    def place(self, row: int) -> str:
+        """The index into the arrays, counted from 0 as numpy does."""
+        return f"index {row}"
+
+
+def npz_columns(file: Place, image: str | None) -> ArrayColumns:
+    """An .npz with `x`, labels, and perhaps `class_names` and `id`.
 
     Raises:
-        InputError: the archive is damaged, an array is missing or misshapen, or labels cannot be used.
+        InputError: the archive is damaged, or its pictures are misshapen.
     """
-    arrays = _Arrays(path)
-    metadata = arrays.metadata()
-    names_of_arrays = [name for name in arrays.names if name not in _NOT_LABELS]
-    image_column = image_column or metadata.image_column or "x"
-    if image_column not in arrays.names:
-        raise no_column(image_column, names_of_arrays, str(path), "--image-column")
-    images = _images(arrays.read(image_column), image_column, path)
-    wanted: list[str] = []
-    remark: str | None = None
-    default = "y" if "y" in arrays.names or "label" not in arrays.names else "label"
-    if label_column or metadata.label_column or default in arrays.names or not unlabelled_ok:
-        label_column, clean_label_column, remark = choose_columns(
-            [name for name in names_of_arrays if name != image_column],
-            label_column,
-            clean_label_column,
-            metadata,
-            where=str(path),
-            default=default,
-        )
-        wanted = [label_column] + ([clean_label_column] if clean_label_column else [])
-    ids = arrays.ids(len(images))
-    raw = [arrays.labels(name, len(images), metadata) for name in wanted]
-    own_names = arrays.class_names() or metadata.class_names
-    names, encoded = encode(raw, ids, class_names=class_names or own_names, where=str(path))
+    names: list[str] = []
 
-    def other_labels() -> Mapping[str, np.ndarray]:
-        others = _Arrays(path)
-        found = {}
-        for name in names_of_arrays:
-            if name in wanted or name == image_column:
-                continue
-            values = others.read(name)
-            if values.shape == (len(images),) and values.dtype.kind in "iuU":
-                found[name] = from_array(name, values, str(path), minus_one_is_missing=True)
-        return {name: indices_of(column, names) for name, column in found.items() if are_class_labels(column, names)}
+    def read(name: str) -> np.ndarray:
+        with _archive(file, f"array '{name}'") as archive:
+            return np.asarray(archive[name])
 
-    return Source(
-        address=str(path),
-        ids=ids,
-        class_names=names,
-        noisy_labels=encoded[0] if encoded else np.full(len(images), UNLABELLED),
-        pictures=ArrayPictures(images),
-        clean_labels=CleanLabels(encoded[-1]) if clean_label_column and encoded else None,
-        grey=images.ndim == 3,
-        mirror=metadata.mirror,
-        notes=(remark,) if remark else (),
-        label_column=wanted[0] if wanted else None,
-        clean_label_column=clean_label_column,
-        test_address=metadata.test,
-        other_labels=other_labels,
-    )
+    with _archive(file, "it") as archive:
+        names = list(archive.files)
+    metadata = parse_metadata(str(read(KEY)), str(file)) if KEY in names else None
+    class_names = [str(name) for name in read("class_names")] if "class_names" in names else None
+    columns = [name for name in names if name not in _NOT_COLUMNS]
+    return ArrayColumns(str(file), columns, read, image, metadata, class_names)
 
 
-class _Arrays:
-    """The arrays of an archive, read one by one."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        try:
-            # Opened here, because numpy leaves a damaged file open.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                self.names = list(archive.files)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: cannot be read as .npz: {error}") from error
-
-    def read(self, name: str) -> np.ndarray:
-        try:
-            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                return np.asarray(archive[name])
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self.path}: array '{name}' cannot be read: {error}") from error
-
-    def metadata(self) -> TableMetadata:
-        return parse_metadata(str(self.read(KEY)), str(self.path)) if KEY in self.names else TableMetadata()
-
-    def class_names(self) -> list[str] | None:
-        return [str(name) for name in self.read("class_names")] if "class_names" in self.names else None
-
-    def ids(self, count: int) -> list[str]:
-        if "id" not in self.names:
-            return [f"{row:06d}" for row in range(count)]
-        ids = [str(value) for value in self.read("id").reshape(-1)]
-        if len(ids) != count or len(set(ids)) != count:
-            raise InputError(f"{self.path}: array 'id' must name each of the {count:,} images once")
-        return ids
-
-    def labels(self, name: str, count: int, metadata: TableMetadata) -> RawLabels:
-        values = self.read(name)
-        if values.ndim == 1 and len(values) != count:
-            raise InputError(f"{self.path}: {len(values):,} labels '{name}' for {count:,} images")
-        # Only files that winnow wrote use -1 for a missing label; elsewhere it is more likely a mistake.
-        ours = metadata.label_column is not None
-        return from_array(name, values, str(self.path), minus_one_is_missing=ours)
+@contextmanager
+def _archive(file: Place, what: str) -> Iterator[Any]:
+    try:
+        # Opened here, because numpy leaves a damaged file open.
+        with file.open() as handle, np.load(handle, allow_pickle=False) as archive:
+            yield archive
+    except _FAULTS as error:
+        raise InputError(f"{file}: {what} cannot be read as .npz: {error}") from error
 
 
-def _images(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+def _images(array: np.ndarray, name: str, where: str) -> np.ndarray:
     shape = "x".join(map(str, array.shape))
     if array.dtype != np.uint8:
-        raise InputError(f"{path}: array '{name}' is of type {array.dtype}; uint8 from 0 to 255 is needed")
+        raise InputError(f"{where}: array '{name}' is of type {array.dtype}; uint8 from 0 to 255 is needed")
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim == 4 and array.shape[1] == 3 != array.shape[3]:
-        raise InputError(f"{path}: array '{name}' is {shape}; the channels belong last: x.transpose(0, 2, 3, 1)")
+        raise InputError(f"{where}: array '{name}' is {shape}; the channels belong last: x.transpose(0, 2, 3, 1)")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
-        raise InputError(f"{path}: array '{name}' is {shape}; (N, H, W) or (N, H, W, 3) is needed")
+        raise InputError(f"{where}: array '{name}' is {shape}; (N, H, W) or (N, H, W, 3) is needed")
     if not array.size:
-        raise InputError(f"{path}: array '{name}' is {shape}: no images")
+        raise InputError(f"{where}: array '{name}' is {shape}: no images")
     return array

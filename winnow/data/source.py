@@ -27,6 +27,12 @@ class Unreadable(Exception):
         self.reason = reason
 
 
+def without_label(labels: np.ndarray) -> np.ndarray:
+    """Which images have no label at all, boolean (N,), from labels (N,) or (N, K)."""
+    missing = labels < 0
+    return np.asarray(missing.all(axis=1) if labels.ndim == 2 else missing)
+
+
 @runtime_checkable
 class Pictures(Protocol):
     """Pictures by row, decoded on demand."""
@@ -97,5 +103,4 @@ class Source:
     @property
     def unlabelled(self) -> np.ndarray:
         """Which images have no label at all, boolean (N,)."""
-        missing = self.noisy_labels < 0
-        return np.asarray(missing.all(axis=1) if self.is_multilabel else missing)
+        return without_label(self.noisy_labels)

@@ -1,23 +1,30 @@
-"""Tables: csv and tsv with a path column, Parquet with a path, bytes or struct column."""
+"""A source from the columns of a table, whatever holds them."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 
-from winnow.data.classes import RawLabels, are_class_labels, encode, from_texts, indices_of
+from winnow.data.classes import are_class_labels, class_indices, indices_of
 from winnow.data.columns import Columns, DelimitedColumns, ParquetColumns
-from winnow.data.decode import Limits
+from winnow.data.duplicates import Named, resolved
+from winnow.data.jsonl import JsonLinesColumns
 from winnow.data.metadata import TableMetadata
-from winnow.data.source import UNLABELLED, Source
+from winnow.data.multilabel import Several, cells_from_columns, encode_several
+from winnow.data.npz import npz_columns
+from winnow.data.pictures import ArrayPictures
+from winnow.data.places import Place
+from winnow.data.reading import Reading
+from winnow.data.rows import subset
+from winnow.data.source import UNLABELLED, Source, without_label
+from winnow.data.verified import flags
 from winnow.errors import InputError
 from winnow.labels.truth import CleanLabels
 
+TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".npz"}
 IMAGE_COLUMNS = (
     "image",
     "path",
@@ -30,7 +37,6 @@ IMAGE_COLUMNS = (
     "img",
     "img_path",
 )
-_SHOWN = 10
 
 
 class MissingColumn(InputError):
@@ -61,6 +67,8 @@ def choose_columns(
             label_column, clean_label_column = "noisy_label", clean_label_column or default
             remark = f"Labels are read from 'noisy_label', their truth from '{clean_label_column}'."
         label_column = label_column or default
+    if label_column not in columns and "," in label_column and set(label_column.split(",")) <= set(columns):
+        return label_column, clean_label_column, None  # a column a class
     clean_label_column = clean_label_column or metadata.clean_label_column
     if label_column not in columns:
         raise no_column(label_column, columns, where, "--label-column")
@@ -69,75 +77,140 @@ def choose_columns(
     return label_column, clean_label_column, remark
 
 
-def open_table(
-    path: Path,
-    *,
-    label_column: str | None = None,
-    clean_label_column: str | None = None,
-    image_column: str | None = None,
-    class_names: Sequence[str] | None = None,
-    limits: Limits,
-    unlabelled_ok: bool = False,
-) -> Source:
-    """Read a .csv, .tsv or .parquet table; paths in it are relative to the table.
-
-    Args:
-        path: the table.
-        label_column: class names or indices; by default what the file says of itself, else `label`.
-        clean_label_column: the truth, for evaluation.
-        image_column: paths or encoded pictures; by default found by its name or type.
-        class_names: the only classes allowed, in index order.
-        limits: what pictures may be.
-        unlabelled_ok: accept a table without a label column: every row is unlabelled.
+def open_columns(files: Sequence[Place], address: str, image_column: str | None = None) -> Columns:
+    """The columns of a table file; several Parquet files are one table.
 
     Raises:
-        InputError: the table is damaged, a column is missing or labels cannot be used.
+        InputError: the file is damaged, or several are not Parquet.
     """
-    table: Columns = ParquetColumns(path) if path.suffix.lower() == ".parquet" else DelimitedColumns(path)
+    suffix = files[0].suffix
+    if suffix == ".parquet":
+        return ParquetColumns(files, address)
+    if len(files) > 1:
+        raise InputError(f"{address}: {len(files):,} files; only .parquet and .tar files are read as one")
+    if suffix == ".npz":
+        return npz_columns(files[0], image_column)
+    return JsonLinesColumns(files[0]) if suffix in (".jsonl", ".ndjson") else DelimitedColumns(files[0])
+
+
+def table_source(table: Columns, reading: Reading, address: str) -> Source:
+    """The images and labels of a table; paths in it are relative to the table.
+
+    Raises:
+        InputError: a column is missing or labels cannot be used.
+    """
     if not table.num_rows:
-        raise InputError(f"{path}: the table has no rows")
-    image_column = _image_column(table, image_column or table.metadata.image_column)
-    remark: str | None = None
-    wanted: list[str] = []
-    if label_column or table.metadata.label_column or "label" in table.columns or not unlabelled_ok:
-        label_column, clean_label_column, remark = choose_columns(
-            table.columns, label_column, clean_label_column, table.metadata, where=table.header
-        )
-        wanted = [label_column] + ([clean_label_column] if clean_label_column else [])
-    pictures = table.pictures(image_column, limits)
-    ids = _ids(table, image_column)
-    raw = {name: table.labels(name) for name in wanted}
-    own_names = table.metadata.class_names
-    if class_names is None or own_names is None or list(class_names) == own_names:
-        names, encoded = encode(list(raw.values()), ids, class_names=class_names or own_names, where=str(path))
-    else:
-        names, encoded = _by_name(list(raw.values()), ids, own_names, class_names, str(path))
-    labels = encoded[0] if encoded else np.full(table.num_rows, UNLABELLED)
-    _refuse_conflicts(table, image_column, ids, labels, names)
+        raise InputError(f"{table.where}: the table has no rows")
+    image_column = _image_column(table, reading.image_column or table.metadata.image_column)
+    label_column, clean_label_column, notes = _label_columns(table, image_column, reading)
+    pictures = table.pictures(image_column, reading.limits)
+    named = _named(table, image_column)
+    checked = _checked_column(table, reading)
+    wanted = [column for column in (label_column, clean_label_column, checked) if column is not None]
+    names, encoded = _several(table, wanted, reading, named) or _encoded(table, wanted, reading, named, notes)
+    by_column = dict(zip(wanted, encoded, strict=True))
+    labels = by_column[label_column] if label_column else np.full(table.num_rows, UNLABELLED)
+    verified = None
+    if checked is not None:
+        labels = np.where(by_column[checked] >= 0, by_column[checked], labels)
+        verified = ~without_label(by_column[checked])
+    elif reading.verified is not None and (answers := flags(table, reading.verified, names)) is not None:
+        verified = answers & ~without_label(labels)
+    labels, kept, note = resolved(named, labels, names, reading.on_duplicate)
+    notes += [note] if note else []
 
     def other_labels() -> Mapping[str, np.ndarray]:
+        if labels.ndim == 2:
+            return {}
         taken = {*wanted, image_column, "id"}
         columns = {name: table.labels(name) for name in table.label_like if name not in taken}
         return {name: indices_of(found, names) for name, found in columns.items() if are_class_labels(found, names)}
 
-    notes = [remark] if remark else []
-    if not wanted:
-        notes.append("No label column: every image is unlabelled.")
-    return Source(
-        address=str(path),
-        ids=ids,
+    source = Source(
+        address=address,
+        ids=_ids(table, image_column, named, kept),
         class_names=names,
         noisy_labels=labels,
         pictures=pictures,
-        clean_labels=CleanLabels(encoded[-1]) if clean_label_column and encoded else None,
-        grey=table.metadata.grey,
+        clean_labels=CleanLabels(by_column[clean_label_column]) if clean_label_column else None,
+        verified=verified,
+        grey=table.metadata.grey or (isinstance(pictures, ArrayPictures) and pictures.array.ndim == 3),
         mirror=table.metadata.mirror,
         notes=tuple(notes),
-        label_column=wanted[0] if wanted else None,
+        label_column=label_column,
         clean_label_column=clean_label_column,
         test_address=table.metadata.test,
         other_labels=other_labels,
     )
+    return subset(source, kept) if len(kept) < len(source) else source
+
+
+def _label_columns(table: Columns, image_column: str, reading: Reading) -> tuple[str | None, str | None, list[str]]:
+    """The columns of labels and of truth, and remarks."""
+    default = table.default_label
+    optional = reading.unlabelled_ok and not (reading.label_column or table.metadata.label_column)
+    if reading.ignore_labels or (optional and default not in table.columns):
+        return None, None, ["No label column: every image is unlabelled."]
+    label_column, clean_label_column, remark = choose_columns(
+        [name for name in table.columns if not (name == image_column and table.is_picture_like(name))],
+        reading.label_column,
+        reading.clean_label_column,
+        table.metadata,
+        where=table.header,
+        default=default,
+    )
+    return label_column, clean_label_column, [remark] if remark else []
+
+
+def _checked_column(table: Columns, reading: Reading) -> str | None:
+    """The column of labels that a person checked, unless it only says which were."""
+    column = reading.verified
+    if column is None or column not in table.columns or flags(table, column, None) is not None:
+        return None
+    return column
+
+
+def _encoded(
+    table: Columns, wanted: Sequence[str], reading: Reading, named: Named, notes: list[str]
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Class names, and each column as class indices; what the file lists as classes is honoured."""
+    raw = [table.labels(column) for column in wanted]
+    own: list[Sequence[str] | None] = [table.class_names(column) for column in wanted or [table.default_label]]
+    if reading.label_map is not None and raw:
+        raw, own, unused = reading.label_map.of_columns(raw, own)
+        notes += [f"--map-labels names labels that do not occur: {', '.join(unused[:10])}."] if unused else []
+    return class_indices(raw, own, class_names=reading.class_names, place=named.located, where=table.where)
+
+
+def _several(
+    table: Columns, wanted: Sequence[str], reading: Reading, named: Named
+) -> tuple[tuple[str, ...], list[np.ndarray]] | None:
+    """Class names, and each column as cells, if an image may have several classes."""
+    found = [_of_image(table, column, reading.label_separator, named) for column in wanted]
+    several = [column for column in found if column is not None]
+    if not several:
+        return None
+    if len(several) < len(found):
+        other = wanted[found.index(None)]
+        raise InputError(
+            f"{table.header}: '{wanted[0]}' gives an image several classes and '{other}' one, or the reverse"
+        )
+    own = table.class_names(wanted[0]) if wanted[0] in table.columns else None
+    return encode_several(
+        several,
+        own,
+        class_names=reading.class_names,
+        label_map=reading.label_map,
+        place=named.located,
+        where=table.where,
+    )
+
+
+def _of_image(table: Columns, column: str, separator: str | None, named: Named) -> Several | None:
+    """A column that gives several classes, or the columns of the classes themselves."""
+    if column in table.columns:
+        return table.several(column, separator)
+    return cells_from_columns({name: table.labels(name) for name in column.split(",")}, named.located, table.where)
 
 
 def _image_column(table: Columns, wanted: str | None) -> str:
@@ -157,63 +230,22 @@ def _image_column(table: Columns, wanted: str | None) -> str:
     )
 
 
-def _ids(table: Columns, image_column: str) -> list[str]:
-    """Column `id`, else `name` or the path if every row has its own, else the row's number."""
-    explicit = table.texts("id")
-    if explicit is not None:
-        rows_of = _rows_of(explicit)
-        twice = [f"'{text}' at {_places(table, rows)}" for text, rows in rows_of.items() if len(rows) > 1]
-        if twice:
-            more = f" and {len(twice) - _SHOWN:,} more" if len(twice) > _SHOWN else ""
-            raise InputError(f"{table.path}: 'id' names {len(twice):,} images twice: {', '.join(twice[:_SHOWN])}{more}")
-        return explicit
+def _named(table: Columns, image_column: str) -> Named:
+    """What names each image: an `id`, and the path of its file."""
+    paths = None if table.is_picture_like(image_column) else table.texts(image_column)
+    normal = [os.path.normpath(path) if path else "" for path in paths] if paths is not None else None
+    return Named(table.texts("id"), normal, table.where, table.place)
+
+
+def _ids(table: Columns, image_column: str, named: Named, kept: np.ndarray) -> Sequence[str]:
+    """Column `id`, else `name` or the path if every row that is kept has its own, else the row's number from 0."""
+    if named.ids is not None:
+        return named.ids
     candidates = ["name"] if table.is_picture_like(image_column) else [image_column, "name"]
     for column in candidates:
         texts = table.texts(column)
-        if texts is not None and all(texts) and len(set(texts)) == len(texts):
-            return texts
+        if texts is not None:
+            some = [texts[row] for row in kept]
+            if all(some) and len(set(some)) == len(some):
+                return texts
     return [f"{row:06d}" for row in range(table.num_rows)]
-
-
-def _rows_of(texts: Sequence[str]) -> dict[str, list[int]]:
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(texts):
-        rows_of[text].append(row)
-    return rows_of
-
-
-def _places(table: Columns, rows: Sequence[int]) -> str:
-    return "rows " + " and ".join(str(row + 1) for row in rows[:3])
-
-
-def _refuse_conflicts(
-    table: Columns, image_column: str, ids: Sequence[str], labels: np.ndarray, names: Sequence[str]
-) -> None:
-    """The same file twice with two labels is no training data but a question to the person."""
-    if table.is_picture_like(image_column):
-        return
-    paths = table.texts(image_column) or []
-    conflicts = [
-        f"'{path}' is {' and '.join(_names(labels[rows], names))} at {_places(table, rows)}"
-        for path, rows in _rows_of([os.path.normpath(path) if path else "" for path in paths]).items()
-        if path and len(rows) > 1 and len(set(labels[rows].tolist())) > 1
-    ]
-    if conflicts:
-        more = f" and {len(conflicts) - _SHOWN:,} more" if len(conflicts) > _SHOWN else ""
-        raise InputError(f"{table.path}: images with two labels: {'; '.join(conflicts[:_SHOWN])}{more}")
-
-
-def _names(labels: np.ndarray, names: Sequence[str]) -> Iterator[str]:
-    return (names[label] if label >= 0 else "unlabelled" for label in dict.fromkeys(labels.tolist()))
-
-
-def _by_name(
-    raw: Sequence[RawLabels], ids: Sequence[str], own: Sequence[str], wanted: Sequence[str], where: str
-) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Indices into the file's own class list, turned into indices into another list by name."""
-    _, encoded = encode(raw, ids, class_names=own, where=where)
-    texts = [
-        from_texts(column.column, [own[index] if index >= 0 else None for index in indices])
-        for column, indices in zip(raw, encoded, strict=True)
-    ]
-    return encode(texts, ids, class_names=wanted, where=where)

@@ -1,11 +1,11 @@
-"""Views of images: plain, weak and strong, made on the batch from one uint8 array.
+"""Views of images: plain, weak and strong, made on the batch from uint8 pictures in memory or on disk.
 
 Every parameter of a view is a function of (seed, purpose, epoch, sample index), see `randomness`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from winnow.data.pixels import ArrayPixels, Pixels, PixelsPart
 from winnow.data.randomness import stream_key, uniforms
 
 # Strong views: the ranges are those of common practice (RandAugment at a middle magnitude), for one tensor operation
@@ -45,10 +46,14 @@ class Preprocessing:
     mirror: bool
 
     @classmethod
-    def of(cls, images: np.ndarray, mirror: bool) -> Preprocessing:
-        """Measures mean and spread on at most 5,000 evenly spaced images (n, size, size, channels)."""
-        some = images[:: max(1, len(images) // 5000)].reshape(-1, images.shape[-1])
-        histogram = [np.bincount(channel, minlength=256) for channel in some.T]
+    def of(cls, images: np.ndarray | Pixels, mirror: bool) -> Preprocessing:
+        """Measures mean and spread on some 5,000 evenly spaced images (n, size, size, channels)."""
+        pixels = ArrayPixels(images) if isinstance(images, np.ndarray) else images
+        rows = np.arange(0, len(pixels), max(1, len(pixels) // 5000))
+        histogram = np.zeros((pixels.shape[3], 256), dtype=np.int64)
+        for start in range(0, len(rows), 256):
+            some = pixels.take(rows[start : start + 256]).reshape(-1, pixels.shape[3])
+            histogram += [np.bincount(channel, minlength=256) for channel in some.T]
         values = np.arange(256) / 255
         mean = [float(counts @ values / counts.sum()) for counts in histogram]
         spread = [
@@ -56,29 +61,49 @@ class Preprocessing:
         ]
         # A collection of one flat colour has no spread; its pixels then stay where they are.
         std = tuple(s if s > 1e-3 else 1.0 for s in spread)
-        return cls(images.shape[1], images.shape[3], tuple(mean), std, mirror)
+        return cls(pixels.shape[1], pixels.shape[3], tuple(mean), std, mirror)
+
+
+def on_device(pixels: Pixels, device: torch.device) -> Tensor | Pixels:
+    """Pictures in memory as one tensor on the device, if they take at most half of what is free there."""
+    if not isinstance(pixels, ArrayPixels):
+        return pixels
+    if device.type == "cuda" and pixels.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return pixels
+    return torch.from_numpy(pixels.images).to(device)
 
 
 @dataclass
 class Views:
-    """Makes float views of rows of one uint8 array.
+    """Makes float views of rows of a collection.
 
     Args:
-        pixels: the whole collection, uint8 (N, size, size, channels), on the device that trains.
+        pixels: the whole collection, uint8 (N, size, size, channels): a tensor, or pictures that are taken from memory
+            or disk batch by batch. The views have the same bits either way.
         preprocessing: normalisation and whether mirroring keeps the class.
         seed: of the run.
+        device: where views are made; None is where the tensor is.
     """
 
-    pixels: UInt8[Tensor, "n size size channels"]
+    pixels: UInt8[Tensor, "n size size channels"] | Pixels
     preprocessing: Preprocessing
     seed: int
+    device: torch.device | None = None
     _scale: Tensor = field(init=False, repr=False)
     _shift: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.device is None:
+            self.device = self.pixels.device if isinstance(self.pixels, Tensor) else torch.device("cpu")
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (self.preprocessing.mean, self.preprocessing.std))
-        self._scale = (1 / (255 * std)).float().to(self.pixels.device)
-        self._shift = (-mean / std).float().to(self.pixels.device)
+        self._scale = (1 / (255 * std)).float().to(self.device)
+        self._shift = (-mean / std).float().to(self.device)
+
+    def part(self, rows: np.ndarray) -> Views:
+        """Views of some rows alone, numbered anew."""
+        if isinstance(self.pixels, Tensor):
+            return replace(self, pixels=self.pixels[torch.from_numpy(rows).to(self.pixels.device)])
+        return replace(self, pixels=PixelsPart(self.pixels, rows))
 
     @property
     def reach(self) -> int:
@@ -96,9 +121,9 @@ class Views:
             purpose: two views of one sample in one step differ by their purpose.
         """
         if kind == "plain":
-            return self._normalised(self.pixels[torch.from_numpy(indices).to(self.pixels.device)])
+            return self._normalised(self._taken(indices))
         numbers = uniforms(stream_key(self.seed, f"{kind}/{purpose}", epoch), indices, 3 if kind == "weak" else 16)
-        images = self._normalised(self._shifted(indices, numbers))
+        images = self._normalised(self._shifted(self._taken(indices), numbers))
         if kind == "weak":
             return images
         if kind == "strong" and not len(indices):
@@ -107,10 +132,15 @@ class Views:
             return self._distorted(images, torch.from_numpy(numbers[:, 3:]).float().to(images.device))
         raise ValueError(f"view must be plain, weak or strong, got {kind!r}")
 
+    def _taken(self, indices: np.ndarray) -> UInt8[Tensor, "batch h w c"]:
+        if isinstance(self.pixels, Tensor):
+            return self.pixels.index_select(0, torch.from_numpy(indices).to(self.pixels.device))
+        return torch.from_numpy(self.pixels.take(indices)).to(self.device)
+
     def _normalised(self, pixels: UInt8[Tensor, "batch h w c"]) -> Float[Tensor, "batch c h w"]:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
-    def _shifted(self, indices: np.ndarray, numbers: np.ndarray) -> UInt8[Tensor, "batch h w c"]:
+    def _shifted(self, images: UInt8[Tensor, "batch h w c"], numbers: np.ndarray) -> UInt8[Tensor, "batch h w c"]:
         """Reads each image at shifted, perhaps mirrored coordinates, reflected at the border: no padded copy exists."""
         size, channels = self.preprocessing.size, self.preprocessing.channels
         reach = min(self.reach, size - 1)
@@ -120,9 +150,9 @@ class Views:
         columns = _reflected(across + steps[:, 1:2], size)
         if self.preprocessing.mirror:
             columns = np.where(numbers[:, 2:3] < 0.5, columns[:, ::-1], columns)
-        starts = torch.from_numpy(indices[:, None] * size + rows).to(self.pixels.device) * size
-        places = starts[:, :, None] + torch.from_numpy(columns).to(self.pixels.device)[:, None, :]
-        return self.pixels.view(-1, channels).index_select(0, places.view(-1)).view(-1, size, size, channels)
+        starts = torch.from_numpy(np.arange(len(images))[:, None] * size + rows).to(images.device) * size
+        places = starts[:, :, None] + torch.from_numpy(columns).to(images.device)[:, None, :]
+        return images.view(-1, channels).index_select(0, places.view(-1)).view(-1, size, size, channels)
 
     def _distorted(
         self, images: Float[Tensor, "batch c h w"], numbers: Float[Tensor, "batch 13"]

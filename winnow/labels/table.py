@@ -32,22 +32,25 @@ def labels_table(
     Args:
         ids: stable names of the images.
         class_names: stored in the file's metadata.
-        given_label: as annotated, (N,).
-        label_quality: probability that it is right, (N,).
-        suggested_label: most probable class, (N,).
-        suggested_probability: of that class, (N,).
+        given_label: as annotated, (N,); or 1, 0, -1 for each class, (N, K): the columns of labels then hold the list of
+            classes that are present, null where nothing is known, and three more columns say which are unknown, which
+            are doubted, and the quality of each class.
+        label_quality: probability that it is right, in the same shape; of several classes the least is written.
+        suggested_label: most probable class, in the same shape.
+        suggested_probability: of that class, in the same shape; of several the least is written.
         outlier_score: (N,), or None where nothing was measured.
         issue: name of the finding, None where there is none.
         reason: a sentence for a person.
     """
     num = len(ids)
     scores = np.full(num, np.nan) if outlier_score is None else outlier_score
+    several = given_label.ndim == 2
     columns = {
         "id": pa.array(list(ids), pa.string()),
-        "given_label": _indices(given_label),
-        "label_quality": _numbers(label_quality),
-        "suggested_label": _indices(suggested_label),
-        "suggested_probability": _numbers(suggested_probability),
+        "given_label": _lists(given_label) if several else _indices(given_label),
+        "label_quality": _numbers(_least(label_quality)),
+        "suggested_label": _lists(suggested_label) if several else _indices(suggested_label),
+        "suggested_probability": _numbers(_least(suggested_probability)),
         "outlier_score": _numbers(scores),
         "duplicate_group": pa.nulls(num, pa.int64()),
         "is_issue": pa.array([name is not None for name in issue], pa.bool_()),
@@ -55,6 +58,12 @@ def labels_table(
         "issue": pa.array(list(issue), pa.string()),
         "reason": pa.array(list(reason), pa.string()),
     }
+    if several:
+        doubted = (given_label >= 0) & (label_quality < 0.5) & (suggested_label != given_label)
+        columns["unknown_label"] = _sets(given_label < 0)
+        columns["doubted_label"] = _sets(doubted)
+        flat = _numbers(label_quality.reshape(-1))
+        columns["label_quality_by_class"] = pa.FixedSizeListArray.from_arrays(flat, given_label.shape[1])
     metadata = {"class_names": json.dumps(list(class_names)), "winnow_schema_version": str(SCHEMA_VERSION)}
     return pa.table(columns).replace_schema_metadata(metadata)
 
@@ -66,6 +75,24 @@ def write_labels(table: pa.Table, path: Path) -> None:
 
 def _indices(values: np.ndarray) -> pa.Array:
     return pa.array(values.astype(np.int64), mask=values < 0)
+
+
+def _lists(labels: np.ndarray) -> pa.Array:
+    """Classes present in each row of (N, K); null where every class is unknown."""
+    return _sets(labels == 1, missing=np.asarray((labels < 0).all(axis=1)))
+
+
+def _sets(member: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(member.sum(axis=1))]).astype(np.int32)
+    classes = pa.array(np.nonzero(member)[1].astype(np.int64))
+    return pa.ListArray.from_arrays(pa.array(offsets), classes, mask=None if missing is None else pa.array(missing))
+
+
+def _least(values: np.ndarray) -> np.ndarray:
+    """The smallest number of each row; NaN where there is none."""
+    if values.ndim == 1:
+        return values
+    return np.where(np.isnan(values).all(axis=1), np.nan, np.nanmin(np.nan_to_num(values, nan=np.inf), axis=1))
 
 
 def _numbers(values: np.ndarray) -> pa.Array:

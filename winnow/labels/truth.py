@@ -35,13 +35,13 @@ class CleanLabels:
         return CleanLabels(np.concatenate([self.__labels, np.full((count, *self.__labels.shape[1:]), -1)]))
 
     def accuracy(self, labels: np.ndarray) -> float:
-        """Share of `labels` (N,) that are right, among the images whose truth is known; NaN if there are none."""
-        known = self.__labels >= 0
+        """Share of `labels` (N,) that are right, where label and truth are known; NaN if there are none."""
+        known = (self.__labels >= 0) & (labels >= 0)
         return float((labels == self.__labels)[known].mean()) if known.any() else float("nan")
 
     def wrong(self, labels: np.ndarray) -> np.ndarray:
-        """Which of `labels` (N,) are wrong: boolean, False where the truth is unknown."""
-        return (labels != self.__labels) & (self.__labels >= 0)
+        """Which of `labels` (N,) are wrong: boolean, False where label or truth is unknown."""
+        return (labels != self.__labels) & (self.__labels >= 0) & (labels >= 0)
 
     def wrong_label_auroc(self, labels: np.ndarray, quality: np.ndarray) -> float:
         """Area under the ROC of `quality` (N,) telling right from wrong `labels`; NaN if only one kind exists.
