@@ -17,11 +17,14 @@ __all__ = ["Run", "fit", "open_source"]
 
 def fit(
     source: Source | str | Path,
-    method: str = "winnow",
+    method: str | None = None,
     *,
     out: str | Path | None = None,
     test: Source | str | Path | None = None,
     model: str | None = None,
+    weights: str | Path | None = None,
+    freeze: bool = False,
+    image_size: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -30,6 +33,7 @@ def fit(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    stream: bool = False,
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -39,10 +43,14 @@ def fit(
 
     Args:
         source: from `open_source`, or DATA itself.
-        method: a name of `winnow methods`, or `file.py:Class`.
+        method: a name of `winnow methods`, or `file.py:Class`; by default `winnow`, or `label-smoothing` where
+            an image may have several classes.
         out: the run folder; a temporary one by default.
         test: images with true labels, opened or DATA; by default those that a built-in brings.
-        model: `mlp`, `convnet` or `speednet`; by default chosen from image size and device.
+        model: a network of `winnow.models.network_class`; by default chosen from image size and device.
+        weights: file of weights to start from: .safetensors, or .pt, .pth, .bin of tensors alone.
+        freeze: train the head alone, on features that the body gives once.
+        image_size: side in pixels that the images are scaled to; by default as they are, at most 64.
         epochs: passes over the data; by default chosen from its size.
         batch_size: images a step.
         learning_rate: before the schedule; by default the network's own.
@@ -51,6 +59,7 @@ def fit(
         device: `auto`, `cpu`, `cuda`, ...
         precision: `auto`, `bf16` or `float32`.
         threads: of the CPU's arithmetic.
+        stream: keep the decoded images on disk even if they would fit in memory; the result is the same.
         resume: go on with what `out` holds.
         force: replace what `out` holds.
         progress: hears of the work.
@@ -69,6 +78,9 @@ def fit(
     settings = Settings(
         method=method,
         model=model,
+        weights=str(weights) if weights is not None else None,
+        freeze=freeze,
+        image_size=image_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -77,6 +89,7 @@ def fit(
         device=device,
         precision=precision,
         threads=threads,
+        stream=stream,
         hyperparameters=hyperparameters,
     )
     run = _fit(

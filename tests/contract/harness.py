@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from winnow.data.source import without_label
 from winnow.data.views import Preprocessing, Views
 from winnow.labels.memory import Memory
 from winnow.methods.base import Method, Problem
@@ -67,6 +68,21 @@ def digits(num: int = 160, num_classes: int = 10) -> tuple[np.ndarray, np.ndarra
     return images, data.target[chosen].astype(np.int64)
 
 
+def pairs_of_digits(num: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 images (num, 16, 16, 1) of two digits, one above and one below; labels (num, 10)).
+
+    Every tenth row is unlabelled, and of the others every seventh cell is unknown.
+    """
+    images, digit = digits(2 * num, 10)
+    pictures = np.zeros((num, 16, 16, 1), np.uint8)
+    pictures[:, :8, :8], pictures[:, 8:, 8:] = images[:num], images[num:]
+    labels = np.zeros((num, 10), np.int8)
+    labels[np.arange(num), digit[:num]] = labels[np.arange(num), digit[num:]] = 1
+    labels.reshape(-1)[::7] = -1
+    labels[::10] = -1
+    return pictures, labels
+
+
 def build(
     method: type[Method],
     folder: Path,
@@ -79,15 +95,18 @@ def build(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     model: str = "mlp",
+    several: bool = False,
 ) -> Trainer:
-    """A trainer for a method on a few digits, a tenth of them unlabelled."""
+    """A trainer for a method on a few digits, a tenth of them unlabelled; or on pairs of digits with several labels."""
+    if several:
+        images, labels = pairs_of_digits()
     if images is None or labels is None:
         images, labels = digits(num_classes=num_classes)
         labels[::10] = -1
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoint").mkdir(exist_ok=True)
     memory = Memory(len(labels), folder / "rows")
-    rows = np.flatnonzero(labels >= 0)
+    rows = np.flatnonzero(~without_label(labels))
     spec = ModelSpec(model, images.shape[1], images.shape[3], num_classes)
     names = tuple(str(k) for k in range(num_classes))
     problem = Problem(names, labels, rows[8:], rows[:8], spec, seed, memory)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.contract.harness import Crash, Script, build, digits, fingerprint
+from tests.contract.harness import Crash, Script, build, digits, fingerprint, pairs_of_digits
 from tests.contract.toys import TOYS, TwoNetworks, UnlabelledPool
 from winnow.methods import METHODS
-from winnow.methods.base import Method
+from winnow.methods.base import Batch, Method, Moment
 from winnow.train.outcome import beliefs_from_passes
 from winnow.train.trainer import Trainer
 
@@ -147,3 +147,53 @@ def test_a_survey_changes_nothing(tmp_path):
     assert fingerprint(trainer) == before
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in trainer.method.modules()] == modes
+
+
+SEVERAL = [method for method in METHODS.values() if method.multilabel]
+
+
+@pytest.mark.parametrize("method", SEVERAL, ids=[method.name for method in SEVERAL])
+def test_where_an_image_has_several_classes_a_killed_run_resumes_to_the_same_bits(method, tmp_path):
+    reference = build(method, tmp_path / "reference", several=True)
+    reference.run()
+
+    with pytest.raises(Crash):
+        build(method, tmp_path / "killed", Script(save_at=6, die_at=7), several=True).run()
+    resumed = build(method, tmp_path / "killed", several=True)
+    resumed.run(resume=True)
+
+    assert fingerprint(resumed) == fingerprint(reference)
+
+
+@pytest.mark.parametrize("method", SEVERAL, ids=[method.name for method in SEVERAL])
+def test_where_an_image_has_several_classes_each_is_believed_by_itself(method, tmp_path):
+    trainer = build(method, tmp_path, several=True, epochs=30)
+    trainer.run()
+
+    view = trainer.survey()
+    labels = trainer.problem.noisy_labels
+    beliefs = beliefs_from_passes(trainer.passes, view, labels)
+    known = labels >= 0
+    # Rows of a softmax would sum to one; two digits stand in each picture.
+    assert view.probs[known.any(axis=1)].sum(axis=1).mean() > 1.5
+    assert (beliefs.suggested_label == labels)[known].mean() > 0.9
+    assert beliefs.label_quality.shape == labels.shape
+
+
+@pytest.mark.parametrize("method", SEVERAL, ids=[method.name for method in SEVERAL])
+def test_an_unknown_class_teaches_nothing(method, tmp_path):
+    _, labels = pairs_of_digits()
+    trainer = build(method, tmp_path, several=True)
+    indices = torch.arange(1, 9)
+    view = trainer.views.view("plain", indices.numpy(), 0, "test")
+
+    def gradient_of_class_three(given: np.ndarray) -> float:
+        batch = Batch(indices, torch.from_numpy(given[1:9]), (view,))
+        trainer.method.zero_grad()
+        [loss] = trainer.method.loss(batch, Moment(100, 3, 3, 0.5, 4)).values()
+        loss.backward()
+        return trainer.method.classifier.head.weight.grad[3].abs().max().item()
+
+    assert gradient_of_class_three(labels) > 0
+    labels[:, 3] = -1
+    assert gradient_of_class_three(labels) == 0

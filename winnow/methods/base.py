@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from winnow.functional.task import Task, task_of
 from winnow.labels.memory import Memory, Rows
 from winnow.models import ModelSpec, Network, seeded
 from winnow.survey import Survey
@@ -83,13 +83,14 @@ class Batch:
 
     Attributes:
         indices: rows of the collection, (B,).
-        noisy_labels: class indices as annotated, (B,); -1 in an unlabelled stream.
+        noisy_labels: as annotated: class indices (B,), -1 in an unlabelled stream; or, where an image may have several
+            classes, (B, K): 1 present, 0 absent, -1 unknown.
         views: one tensor for each entry of the draw's `views`, in that order.
         streams: every stream of the step by its name in `draws`, this first one included.
     """
 
     indices: Int[Tensor, " batch"]
-    noisy_labels: Int[Tensor, " batch"]
+    noisy_labels: Int[Tensor, "batch *classes"]
     views: tuple[Tensor, ...]
     streams: Mapping[str, Batch] = field(default_factory=dict)
 
@@ -179,15 +180,16 @@ class Beliefs:
     """What a method ends up believing about the labels of the whole collection, in source order.
 
     Attributes:
-        label_quality: probability that the given label is right, (N,).
-        suggested_label: most probable class, (N,).
-        suggested_probability: its probability, (N,).
+        label_quality: probability that the given label is right, (N,); of each class (N, K) where an image may have
+            several.
+        suggested_label: most probable class, (N,), or 1 and 0 for each class, (N, K).
+        suggested_probability: its probability, in the same shape.
         outlier_score: in [0, 1], high for images of no class; None where the method has no opinion.
     """
 
-    label_quality: Float[np.ndarray, " n"]
-    suggested_label: Int[np.ndarray, " n"]
-    suggested_probability: Float[np.ndarray, " n"]
+    label_quality: Float[np.ndarray, "n *classes"]
+    suggested_label: Int[np.ndarray, "n *classes"]
+    suggested_probability: Float[np.ndarray, "n *classes"]
     outlier_score: Float[np.ndarray, " n"] | None = None
 
 
@@ -197,21 +199,28 @@ class Problem:
 
     Attributes:
         class_names: in index order.
-        noisy_labels: int64 (N,), -1 where there is none.
+        noisy_labels: int64 (N,), -1 where there is none; or int8 (N, K), see `Batch`.
         train_rows: rows that training may draw: labelled and not held out, ascending.
         held_out_rows: labelled rows kept for choosing on noisy labels, ascending; no gradient comes from them.
         model: the network's architecture.
         seed: of the run.
         memory: where `rows` live.
+        verified: rows whose given label a person has checked, ascending.
     """
 
     class_names: tuple[str, ...]
-    noisy_labels: Int[np.ndarray, " n"]
+    noisy_labels: Int[np.ndarray, "n *classes"]
     train_rows: Int[np.ndarray, " train"]
     held_out_rows: Int[np.ndarray, " held_out"]
     model: ModelSpec
     seed: int
     memory: Memory
+    verified: Int[np.ndarray, " verified"] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @property
+    def task(self) -> Task:
+        """What the labels mean."""
+        return task_of(self.noisy_labels)
 
     @property
     def num_samples(self) -> int:
@@ -256,6 +265,8 @@ class Method(nn.Module):
     cost: ClassVar[float] = 1.0
     """Time of a step in units of cross-entropy."""
     needs: ClassVar[frozenset[Need]] = frozenset()
+    multilabel: ClassVar[bool] = False
+    """Whether it also learns where an image may have several classes."""
 
     def __init__(self, problem: Problem):
         super().__init__()
@@ -268,7 +279,7 @@ class Method(nn.Module):
 
     def supervised_loss(self, batch: Batch, moment: Moment) -> Losses:
         """Plain cross-entropy on the given labels: the warm-up of many methods."""
-        return {"cross_entropy": F.cross_entropy(self.classifier(batch.images), batch.noisy_labels)}
+        return {"cross_entropy": self.problem.task.cross_entropy(self.classifier(batch.images), batch.noisy_labels)}
 
     def plan(self, epochs: int) -> Sequence[Phase]:
         """The phases, together `epochs` long; by default one phase of `loss`."""
@@ -278,7 +289,7 @@ class Method(nn.Module):
     def observe(self, images: Tensor) -> dict[str, Tensor]:
         """What a survey keeps of each image: features (B, D) and class probabilities (B, K) by default."""
         features = self.classifier.features(images)
-        return {"features": features, "probs": self.classifier.head(features).float().softmax(dim=1)}
+        return {"features": features, "probs": self.problem.task.probabilities(self.classifier.head(features).float())}
 
     def beliefs(self, survey: Survey) -> Beliefs | None:
         """What the method believes about the labels, given the deployed networks' last view of the collection.
@@ -306,5 +317,5 @@ class Method(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor) -> Float[Tensor, "batch classes"]:
         """Clean-class probabilities, never through a noise layer."""
-        probs = [network(images).softmax(dim=1) for network in self.deployed()]
+        probs = [self.problem.task.probabilities(network(images)) for network in self.deployed()]
         return torch.stack(probs).mean(dim=0)

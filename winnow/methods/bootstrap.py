@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, cosine_in_phase
 from winnow.survey import Survey
 
@@ -156,6 +157,14 @@ class _Bootstrap(Method):
         self.beta = beta
         self.warmup_epochs = warmup_epochs
 
+    def multilabel_loss(self, batch: Batch, *, hard: bool) -> Losses:
+        """MultiBox-soft or -hard over the known cells, where an image may have several classes."""
+        logits, labels = self.classifier(batch.images), batch.noisy_labels
+        losses = multibox_bootstrap_loss(
+            logits, labels.clamp_min(0).to(logits.dtype), self.beta, hard=hard, reduction="none"
+        )
+        return {"bootstrap": over_known_cells(losses, labels)}
+
     def plan(self, epochs: int) -> list[Phase]:
         """Warm up on the given labels, then bootstrap."""
         warm = min(self.warmup_epochs, epochs)
@@ -174,12 +183,15 @@ class BootstrapSoft(_Bootstrap):
 
     name = "bootstrap-soft"
     title = "targets mixed with predictions"
+    multilabel = True
 
     def __init__(self, problem: Problem, *, beta: float = 0.95, warmup_epochs: int = 0):
         super().__init__(problem, beta=beta, warmup_epochs=warmup_epochs)
 
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """The soft blend."""
+        if batch.noisy_labels.dim() == 2:
+            return self.multilabel_loss(batch, hard=False)
         return {"bootstrap": soft_bootstrap_loss(self.classifier(batch.images), batch.noisy_labels, self.beta)}
 
 
@@ -196,12 +208,15 @@ class BootstrapHard(_Bootstrap):
 
     name = "bootstrap-hard"
     title = "targets mixed with decisions"
+    multilabel = True
 
     def __init__(self, problem: Problem, *, beta: float = 0.8, warmup_epochs: int = 1):
         super().__init__(problem, beta=beta, warmup_epochs=warmup_epochs)
 
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """The hard blend."""
+        if batch.noisy_labels.dim() == 2:
+            return self.multilabel_loss(batch, hard=True)
         return {"bootstrap": hard_bootstrap_loss(self.classifier(batch.images), batch.noisy_labels, self.beta)}
 
 

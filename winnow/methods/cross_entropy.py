@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -42,6 +41,7 @@ class CrossEntropy(Method):
     title = "the plain learner, the control"
     assumes = "none"
     remedy = "none"
+    multilabel = True
 
     def __init__(
         self,
@@ -70,12 +70,13 @@ class CrossEntropy(Method):
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """Cross-entropy; under mixup against both labels, by share."""
         if not self.mixup:
-            return {"cross_entropy": F.cross_entropy(self.classifier(batch.images), batch.noisy_labels)}
+            return self.supervised_loss(batch, moment)
         share = torch.distributions.Beta(self.mixup, self.mixup).sample().clamp(0, 1).to(batch.images.device)
         partners = torch.randperm(len(batch.indices)).to(batch.indices.device)
         logits = self.classifier(mixed(batch.images, partners, share.expand(len(partners))))
-        own = F.cross_entropy(logits, batch.noisy_labels)
-        other = F.cross_entropy(logits, batch.noisy_labels[partners])
+        cross_entropy = self.problem.task.cross_entropy
+        own = cross_entropy(logits, batch.noisy_labels)
+        other = cross_entropy(logits, batch.noisy_labels[partners])
         return {"cross_entropy": share * own + (1 - share) * other}
 
     def after_step(self, moment: Moment) -> None:

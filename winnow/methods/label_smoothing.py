@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Losses, Method, Moment, Problem
 
 
@@ -49,6 +50,29 @@ def label_smoothing_loss(
     return ((1 - rate) * on_target + rate * spread).mean()
 
 
+def sigmoid_label_smoothing_loss(
+    logits: Float[Tensor, "batch classes"],
+    targets: Int[Tensor, "batch classes"],
+    rate: float,
+    *,
+    prior: Float[Tensor, " classes"] | None = None,
+) -> Float[Tensor, ""]:
+    """The same for classes that are present or absent each by itself: the target is (1 - rate) * given + rate * prior.
+
+    Args:
+        logits: scores before the sigmoid.
+        targets: 1 present, 0 absent, -1 unknown; unknown cells have no part.
+        rate: share of the prior; below 1, perhaps negative.
+        prior: probability that each class is present; one half if None.
+
+    Returns:
+        Sum over an image's classes, averaged over the batch (see `over_known_cells`), in nats.
+    """
+    spread = torch.full_like(logits[0], 0.5) if prior is None else prior
+    smoothed = (1 - rate) * targets.clamp_min(0) + rate * spread
+    return over_known_cells(F.softplus(logits) - smoothed * logits, targets)
+
+
 class LabelSmoothing(Method):
     """Label smoothing. At `rate=0` it is cross-entropy.
 
@@ -67,6 +91,7 @@ class LabelSmoothing(Method):
     title = "targets mixed with uniform"
     paper = "Szegedy et al. 2015, arXiv:1512.00567"
     assumes = "symmetric"
+    multilabel = True
     prior: Tensor | None
     options: ClassVar[tuple[str, ...]] = ("uniform", "marginals")
 
@@ -82,13 +107,21 @@ class LabelSmoothing(Method):
             raise ValueError("a negative rate needs warmup_epochs of at least 1: its loss has no lower bound")
         self.rate = rate
         self.warmup_epochs = warmup_epochs
-        counts = torch.bincount(
-            torch.from_numpy(problem.noisy_labels[problem.train_rows]), minlength=problem.num_classes
-        ).float()
-        self.register_buffer("prior", counts / counts.sum().clamp_min(1) if prior == "marginals" else None)
+        self.register_buffer("prior", _marginals(problem) if prior == "marginals" else None)
 
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """The smoothed loss, after the warm-up."""
         rate = self.rate if moment.epoch >= self.warmup_epochs else 0.0
         logits = self.classifier(batch.images)
+        if batch.noisy_labels.dim() == 2:
+            return {"label_smoothing": sigmoid_label_smoothing_loss(logits, batch.noisy_labels, rate, prior=self.prior)}
         return {"label_smoothing": label_smoothing_loss(logits, batch.noisy_labels, rate, prior=self.prior)}
+
+
+def _marginals(problem: Problem) -> Float[Tensor, " classes"]:
+    """Share of each class among the given labels; with several classes an image, among the known cells of the class."""
+    labels = torch.from_numpy(problem.noisy_labels[problem.train_rows])
+    if labels.dim() == 2:
+        return (labels == 1).sum(dim=0) / (labels >= 0).sum(dim=0).clamp_min(1)
+    counts = torch.bincount(labels, minlength=problem.num_classes).float()
+    return counts / counts.sum().clamp_min(1)

@@ -89,7 +89,7 @@ def _cards(labels: Labels, picture: Picture, budget: Budget, rows: np.ndarray, *
     for row in map(int, rows):
         if budget.images < 1 or budget.spent:
             break
-        encoded, problem = encoded_row(picture, row)
+        encoded, problem = encoded_row(picture, int(labels.rows[row]))
         if not budget.take(encoded):
             break
         given, suggested = labels.name(int(labels.given[row])), labels.name(int(labels.suggested[row]))

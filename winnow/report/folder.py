@@ -20,12 +20,16 @@ from winnow.errors import InputError
 class Labels:
     """The columns of `labels.parquet` that a page shows, one entry per image in source order.
 
+    Where an image may have several classes there is an entry for each known class of each image, and absence is a class
+    of its own: `no cat` stands behind all the classes that can be present.
+
     Args:
         class_names: in index order.
         given, suggested: class indices, -1 where there is none.
         quality, probability: `label_quality` and `suggested_probability`.
         doubted: the given label looks wrong.
         texts: the columns `id` and `reason`, read one row at a time.
+        rows: the image of each entry.
     """
 
     class_names: list[str]
@@ -35,6 +39,7 @@ class Labels:
     probability: np.ndarray
     doubted: np.ndarray
     texts: pa.Table
+    rows: np.ndarray
 
     def __len__(self) -> int:
         return len(self.given)
@@ -43,9 +48,9 @@ class Labels:
         """The name of a class."""
         return self.class_names[index] if 0 <= index < len(self.class_names) else f"class {index}"
 
-    def text(self, row: int, column: str) -> str:
-        """The text of a row's `id` or `reason`, "" where there is none."""
-        value = self.texts.column(column)[row].as_py() if column in self.texts.column_names else None
+    def text(self, entry: int, column: str) -> str:
+        """The text of an entry's `id` or `reason`, "" where there is none."""
+        value = self.texts.column(column)[int(self.rows[entry])].as_py() if column in self.texts.column_names else None
         return "" if value is None else str(value)
 
 
@@ -105,14 +110,20 @@ def read_labels(run: Path, class_names: list[str]) -> Labels:
     path = run / "labels.parquet"
     try:
         schema = pq.read_schema(path)
+        several = "given_label" in schema.names and pa.types.is_list(schema.field("given_label").type)
         optional = [name for name in ("issue", "reason") if name in schema.names]
+        optional += ["unknown_label", "label_quality_by_class"] if several else []
         table = pq.read_table(path, columns=[*wanted, *optional])
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: no readable label table ({error})") from error
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}")
-    names = (schema.metadata or {}).get(b"class_names")
+    stored = (schema.metadata or {}).get(b"class_names")
+    names = json.loads(stored) if stored else class_names
+    texts = table.select(["id", *(name for name in ("reason",) if name in table.column_names)])
+    if several:
+        return _cells(table, names, texts)
 
     def classes(column: str) -> np.ndarray:
         return pc.fill_null(table.column(column).cast(pa.int64()), -1).to_numpy()
@@ -126,13 +137,45 @@ def read_labels(run: Path, class_names: list[str]) -> Labels:
         kind = pc.fill_null(table.column("issue").cast(pa.string()), "wrong_label")
         flagged = flagged & pc.equal(kind, "wrong_label").to_numpy().astype(bool)
     return Labels(
-        class_names=json.loads(names) if names else class_names,
+        class_names=names,
         given=given,
         suggested=suggested,
         quality=numbers("label_quality"),
         probability=numbers("suggested_probability"),
         doubted=flagged & (given >= 0) & (suggested >= 0),
-        texts=table.select(["id", *(name for name in ("reason",) if name in table.column_names)]),
+        texts=texts,
+        rows=np.arange(len(given)),
+    )
+
+
+def _cells(table: pa.Table, names: list[str], texts: pa.Table) -> Labels:
+    """An entry for each known class of each image."""
+    num, classes = table.num_rows, len(names)
+
+    def member(column: str) -> np.ndarray:
+        lists = table.column(column).combine_chunks()
+        lengths = pc.fill_null(lists.value_lengths(), 0).to_numpy()
+        found = np.zeros((num, classes), dtype=bool)
+        found[np.repeat(np.arange(num), lengths), lists.flatten().to_numpy()] = True
+        return found
+
+    known = ~member("unknown_label") & pc.is_valid(table.column("given_label")).to_numpy()[:, None]
+    known &= pc.is_valid(table.column("suggested_label")).to_numpy()[:, None]
+    rows, columns = np.nonzero(known)
+    given, suggested = (np.where(member(c), 0, classes)[known] + columns for c in ("given_label", "suggested_label"))
+    qualities = pc.fill_null(
+        table.column("label_quality_by_class").combine_chunks().flatten().cast(pa.float64()), np.nan
+    )
+    quality = qualities.to_numpy().reshape(num, classes)[known]
+    return Labels(
+        class_names=[*names, *(f"no {name}" for name in names)],
+        given=given,
+        suggested=suggested,
+        quality=quality,
+        probability=np.where(given == suggested, quality, 1 - quality),
+        doubted=(quality < 0.5) & (given != suggested),
+        texts=texts,
+        rows=rows,
     )
 
 

@@ -58,6 +58,7 @@ def run_values(run: Path, picture: Picture) -> dict[str, object]:
     epochs = read_epochs(run)
     class_names = [str(name) for name in summary.get("class_names") or []]
     labels = read_labels(run, class_names)
+    several = is_multilabel(summary)
     confusion = run_confusion(summary, labels)
     return {
         "title": f"winnow: {words.short(summary.get('run', run.name), 60)}",
@@ -67,6 +68,7 @@ def run_values(run: Path, picture: Picture) -> dict[str, object]:
         "next": next_step(summary, run),
         "summary": summary,
         "one_class": len(labels.class_names) < 2,
+        "several": several,
         "has_truth": words.known(summary.get("label_quality_auroc")),
         "accuracy": accuracy_rows(summary, epochs),
         "curves": curves(epochs),
@@ -75,16 +77,21 @@ def run_values(run: Path, picture: Picture) -> dict[str, object]:
         "doubted": doubted_labels(labels, picture),
         "quality": quality_plot(labels.quality, labels.doubted),
         "confusion": confusion,
-        "matrix": matrix_plot(confusion) if confusion.counts else None,
+        "matrix": matrix_plot(confusion) if confusion.counts and not several else None,
         "pairs": pair_rows(confusion),
-        "class_counts": class_counts(labels),
+        "class_counts": class_counts(labels) if not several else None,
         "class_columns": class_columns(summary),
         "class_rows": class_rows(summary)[:ROWS_SHOWN],
         "class_rows_folded": class_rows(summary)[ROWS_SHOWN : ROWS_SHOWN + ROWS_FOLDED],
-        "num_classes": len(labels.class_names),
+        "num_classes": len(class_names),
         "set_aside": read_set_aside(run),
         "settings": settings_tables(summary),
     }
+
+
+def is_multilabel(summary: Summary) -> bool:
+    """Whether an image may have several classes."""
+    return bool(summary.get("task") == "multi-label")
 
 
 def judged(summary: Summary) -> int:
@@ -98,10 +105,12 @@ def headline(summary: Summary) -> str:
     method = words.short(summary.get("method", "the method"))
     accuracy = summary.get("test_accuracy_last")
     if not words.known(accuracy):
-        labels = judged(summary) - (summary.get("unlabelled") or 0)
+        labels = summary.get("num_labels", judged(summary) - (summary.get("unlabelled") or 0))
         some = words.count(doubted) if doubted else "none"
         return f"{method} doubts {some} of {words.counted(labels, 'label')}"
     doubts = f"doubts {words.counted(doubted, 'label')}" if doubted else "doubts no label"
+    if is_multilabel(summary):
+        return f"{method} decides {words.percent(accuracy)} of the test labels right and {doubts}"
     return f"{method} reaches {words.percent(accuracy)} on the test images and {doubts}"
 
 
@@ -119,9 +128,16 @@ def lead(summary: Summary) -> str:
     sentences = []
     accuracy, number = summary.get("test_accuracy_last"), summary.get("num_test")
     if accuracy is not None and words.known(accuracy):
-        if number:
+        if is_multilabel(summary):
+            precision = words.area(summary.get("test_mean_average_precision_last"))
+            images = words.counted(number or 0, "test image")
+            sentences.append(
+                f"At the last epoch {words.percent(accuracy)} of the labels of {images} are decided right; "
+                f"the mean average precision over the classes is {precision}."
+            )
+        elif number:
             interval = words.percent_range(words.wilson_interval(accuracy, number))
-            right = f"{words.count(round(accuracy * number))} of {words.counted(number, 'test image')}"
+            right = f"{words.count(round(accuracy * number))} of {words.counted(number or 0, 'test image')}"
             level = words.percent(0.95, 0)
             sentences.append(f"At the last epoch {right} are classified right ({level} interval {interval}).")
     else:
@@ -154,13 +170,18 @@ def accuracy_rows(summary: Summary, epochs: list[dict[str, Any]]) -> list[tuple[
     )
     if last is not None and words.known(last):
         of = f"{words.count(round(last * number))} of {words.count(number)}" if number else ""
-        if number:
+        if is_multilabel(summary):
+            of = f"labels of {words.counted(number or 0, 'test image')}, present or absent"
+        elif number:
             of += f", 95{words.NO_BREAK}% interval {words.percent_range(words.wilson_interval(last, number))}"
         rows.append(("test accuracy, last epoch", words.percent(last), of))
         if words.known(best):
             epoch = words.count(summary.get("best_epoch"))
             chosen = f"epoch {epoch}, chosen by agreement with held-out given labels"
             rows.append(("test accuracy, best epoch", words.percent(best), f"{chosen}, never by the test images"))
+    precision = summary.get("test_mean_average_precision_last")
+    if words.known(precision):
+        rows.append(("mean average precision", words.area(precision), "over the classes, test images; 1 is perfect"))
     agreement = summary.get("given_label_agreement")
     if words.known(agreement):
         rows.append(
@@ -228,7 +249,9 @@ def class_counts(labels: Labels) -> Figure | None:
 def class_columns(summary: Summary) -> list[str]:
     """The columns of the class table; those of the test set only where there is one."""
     columns = ["class", "images", "doubted", "doubted, %", "looks like it"]
-    return columns + (["test images", "test accuracy"] if summary.get("test") else [])
+    if not summary.get("test"):
+        return columns
+    return [*columns, "test images", "test accuracy", *(["average precision"] if is_multilabel(summary) else [])]
 
 
 def class_rows(summary: Summary) -> list[list[str]]:
@@ -245,6 +268,8 @@ def class_rows(summary: Summary) -> list[list[str]]:
         ]
         if summary.get("test"):
             row += [words.count(entry.get("test_images")), words.percent(entry.get("test_accuracy"))]
+            if is_multilabel(summary):
+                row.append(words.area(entry.get("test_average_precision")))
         rows.append(row)
     return rows
 

@@ -13,6 +13,7 @@ from winnow.data.views import Views
 from winnow.survey import Survey
 
 BATCH = 250
+"""Images of up to 64 px at a time, fewer larger ones."""
 
 
 @torch.no_grad()
@@ -39,8 +40,9 @@ def survey(
     module.eval()
     found: dict[str, np.ndarray] = {}
     try:
-        for start in range(0, num_samples, BATCH):
-            rows = np.arange(start, min(start + BATCH, num_samples))
+        batch = max(1, min(BATCH, BATCH * 64**2 // views.preprocessing.size**2))
+        for start in range(0, num_samples, batch):
+            rows = np.arange(start, min(start + batch, num_samples))
             with autocast():
                 values = observe(views.view("plain", rows, 0, "survey"))
             for name, value in values.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from winnow.data.views import Views
+from winnow.functional.task import mean_average_precision, task_of
 from winnow.methods.base import Method
 from winnow.survey.passes import survey
 from winnow.train.progress import Progress
@@ -21,7 +22,7 @@ class TestSet:
 
     Args:
         views: of the images.
-        labels: class indices, (N,), none missing.
+        labels: class indices (N,), none missing; or 1, 0, -1 for each class, (N, K).
         autocast: the precision to run in.
     """
 
@@ -31,21 +32,30 @@ class TestSet:
         self.views = views
         self.labels = labels
         self.autocast = autocast
+        self.task = task_of(labels)
 
-    def predicted(self, method: Method) -> np.ndarray:
-        """Most probable class of each image, (N,)."""
-        probs = survey(
+    def probs(self, method: Method) -> np.ndarray:
+        """Class probabilities, (N, K)."""
+        found = survey(
             lambda images: {"probs": method.predict(images)},
             method,
             self.views,
             len(self.labels),
             self.autocast,
         )
-        return probs.probs.argmax(axis=1)
+        return found.probs
 
-    def accuracy(self, method: Method) -> float:
-        """Share of right classes."""
-        return float((self.predicted(method) == self.labels).mean())
+    def accuracy(self, probs: np.ndarray) -> float:
+        """Share of known labels (cells) that are decided right."""
+        return float((self.task.decided(probs) == self.labels)[self.labels >= 0].mean())
+
+    def measures(self, method: Method) -> dict[str, float | None]:
+        """The numbers of an epoch's line, by name."""
+        probs = self.probs(method)
+        measured: dict[str, float | None] = {"test_accuracy": self.accuracy(probs)}
+        if self.labels.ndim == 2:
+            measured["test_mean_average_precision"] = _number(mean_average_precision(probs, self.labels))
+        return measured
 
 
 class Recorder:
@@ -98,13 +108,14 @@ class Recorder:
                 "terms": dict(end.terms),
                 "given_label_agreement": _number(end.given_label_agreement),
                 "validation_agreement": self.held_out() if self.held_out and due else None,
-                "test_accuracy": self.test.accuracy(self.method) if self.test and due else None,
+                **(self.test.measures(self.method) if self.test and due else {"test_accuracy": None}),
                 "seconds": end.seconds,
                 "images_per_second": end.images / max(1e-9, end.seconds - previous),
                 "log": self.method.log_values(),
             }
         )
         self.folder.append_metrics(self.lines[-1])
+        self.progress.epoch(self.lines[-1])
 
     def step_ended(self, phase: str, fraction: float, images_per_second: float) -> None:
         """Passes the progress on."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from winnow.data.collection import Quarantined
-from winnow.data.collection import load as load_collection
+from winnow.data.collection import Quarantined, parts
+from winnow.data.decode import decoder
 from winnow.data.folder import printable
 from winnow.data.source import Source
 from winnow.data.views import Preprocessing, Views
 from winnow.errors import InputError
 from winnow.files import atomic_write
+from winnow.functional.task import MultiLabel, SingleLabel, Task
 from winnow.methods.base import Method, Problem
 from winnow.models import ModelSpec, Network
 from winnow.survey.passes import survey
@@ -41,19 +43,22 @@ class Predictions:
         rows: positions in the source of the images that could be read, (n,).
         probs: class probabilities, float32 (n, K).
         quarantined: the images that could not be read.
+        task: what the labels mean.
     """
 
     rows: np.ndarray
     probs: np.ndarray
     quarantined: list[Quarantined]
+    task: Task = field(default_factory=SingleLabel)
 
     def agreement(self, source: Source, class_names: tuple[str, ...]) -> float | None:
-        """Share of labelled images whose predicted class is their label; None without labels or with other classes."""
+        """Share of labels (cells) that are predicted; None without labels or with other classes."""
         labels = source.noisy_labels[self.rows]
         known = labels >= 0
-        if source.class_names != class_names or not known.any():
+        predicted = self.task.decided(self.probs)
+        if source.class_names != class_names or not known.any() or predicted.shape != labels.shape:
             return None
-        return float((self.probs.argmax(axis=1) == labels)[known].mean())
+        return float((predicted == labels)[known].mean())
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,13 @@ class Predictor:
         networks: all of one architecture.
         preprocessing: how they want their images.
         class_names: in index order.
+        task: what the labels mean.
     """
 
     networks: list[Network]
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
+    task: Task
 
     @classmethod
     def load(cls, run: Path) -> Predictor:
@@ -100,22 +107,29 @@ class Predictor:
             raise InputError(f"{run}: no finished run there ({error.filename} is missing)") from error
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, OSError) as error:
             raise InputError(f"{run}: the model cannot be read: {str(error).splitlines()[0]}") from error
-        return cls(networks, preprocessing, tuple(card["class_names"]))
+        task = MultiLabel() if card.get("task") == MultiLabel.name else SingleLabel()
+        return cls(networks, preprocessing, tuple(card["class_names"]), task)
 
     @torch.no_grad()
     def probs(self, images: Tensor) -> Tensor:
         """Class probabilities (B, K) of normalised images (B, C, H, W)."""
-        return torch.stack([network(images).softmax(dim=1) for network in self.networks]).mean(dim=0)
+        return torch.stack([self.task.probabilities(network(images)) for network in self.networks]).mean(dim=0)
+
+    def _observe(self, images: Tensor) -> dict[str, Tensor]:
+        return {"probs": self.probs(images)}
 
     def predict(self, source: Source, device: Device) -> Predictions:
         """Class probabilities of every readable image of a source."""
         torch.set_num_threads(device.threads)
-        collection = load_collection(source, size=self.preprocessing.size)
-        images = with_channels(collection.images, self.preprocessing.channels)
-        views = Views(torch.from_numpy(images).to(device.torch_device), self.preprocessing, seed=0)
         networks = torch.nn.ModuleList(self.networks).to(device.torch_device).to(memory_format=torch.channels_last)
-        found = survey(lambda batch: {"probs": self.probs(batch)}, networks, views, len(images), device.autocast)
-        return Predictions(collection.rows, found.probs, collection.quarantined)
+        rows, probs, quarantined = [], [], []
+        for part in parts(source, size=self.preprocessing.size, channels=self.preprocessing.channels):
+            views = Views(torch.from_numpy(part.images).to(device.torch_device), self.preprocessing, seed=0)
+            quarantined += part.quarantined
+            if len(part.rows):
+                rows.append(part.rows)
+                probs.append(survey(self._observe, networks, views, len(part.rows), device.autocast).probs)
+        return Predictions(np.concatenate(rows), np.concatenate(probs), quarantined, self.task)
 
 
 def save_predictor(
@@ -126,17 +140,18 @@ def save_predictor(
     tensors = {
         f"{number}.{name}": value.detach().cpu().contiguous().clone()
         for number, network in enumerate(networks)
-        for name, value in network.state_dict().items()
+        for name, value in problem.model.complete_state(network).items()
     }
     content = save(tensors)
     card = {
         "schema_version": SCHEMA_VERSION,
+        "task": problem.task.name,
         "method": getattr(method, "name", type(method).__name__),
         "model": problem.model.name,
         "networks": len(networks),
         "class_names": list(source.class_names),
         "preprocessing": asdict(preprocessing),
-        "decoder": "pillow",
+        "decoder": decoder(),
         "weights_sha256": sha256(content).hexdigest(),
         "data": source.address,
     }
@@ -144,39 +159,18 @@ def save_predictor(
     folder.write_json(_CARD, card)
 
 
-def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """uint8 images (n, h, w, c) with the wanted number of channels: grey from luma, colour by repetition."""
-    if images.shape[3] == channels:
-        return images
-    if channels == 3:
-        return np.repeat(images, 3, axis=3)
-    luma = images.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return np.rint(luma).astype(np.uint8)[..., None]
-
-
 def write_predictions(path: Path, source: Source, found: Predictions, class_names: tuple[str, ...]) -> None:
     """One row an image, in source order: id, predicted class, all probabilities, or why there are none."""
     num = len(source)
-    best = np.full(num, -1, dtype=np.int64)
-    best[found.rows] = found.probs.argmax(axis=1)
-    probability = np.full(num, np.nan, dtype=np.float32)
-    probability[found.rows] = found.probs.max(axis=1)
     reasons: list[str | None] = [None] * num
     for item in found.quarantined:
         reasons[item.row] = f"{item.code}: {item.reason}"
-    missing = best < 0
     columns: dict[str, pa.Array] = {
         "id": pa.array([printable(name) for name in source.ids], pa.string()),
-        "predicted_label": pa.array(best, mask=missing),
-        "predicted_class": pa.array([None if k < 0 else class_names[k] for k in best], pa.string()),
-        "probability": pa.array(probability, mask=missing),
+        **_predicted_columns(found, num, class_names, as_text=path.suffix == ".csv"),
         "unreadable": pa.array(reasons, pa.string()),
     }
     if path.suffix == ".csv":
-        # Spreadsheets run cells that begin like a formula; names are told apart by the Parquet file, which is exact.
-        for name in ("id", "predicted_class", "unreadable"):
-            texts = columns[name].to_pylist()
-            columns[name] = pa.array([None if t is None else _spreadsheet_safe(t) for t in texts], pa.string())
         table = pa.table(columns)
         atomic_write(path, lambda file: pc.write_csv(table, file))
         return
@@ -189,5 +183,33 @@ def write_predictions(path: Path, source: Source, found: Predictions, class_name
     atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
-def _spreadsheet_safe(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+def _predicted_columns(
+    found: Predictions, num: int, class_names: tuple[str, ...], *, as_text: bool
+) -> dict[str, pa.Array]:
+    """The predicted class of each row and its probability; where there may be several, the lists of both."""
+    labels: list[Any] = [None] * num
+    classes: list[Any] = [None] * num
+    probability: list[Any] = [None] * num
+    decided = found.task.decided(found.probs)
+    for place, row in enumerate(found.rows):
+        if decided.ndim == 1:
+            labels[row] = int(decided[place])
+            classes[row] = class_names[labels[row]]
+            probability[row] = float(found.probs[place, labels[row]])
+            continue
+        labels[row] = np.flatnonzero(decided[place]).tolist()
+        classes[row] = [class_names[k] for k in labels[row]]
+        probability[row] = found.probs[place, labels[row]].tolist()
+    if decided.ndim == 1:
+        kinds = pa.int64(), pa.string(), pa.float32()
+    elif as_text:
+        labels, classes, probability = (
+            [None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in column]
+            for column in (labels, classes, probability)
+        )
+        kinds = pa.string(), pa.string(), pa.string()
+    else:
+        kinds = pa.list_(pa.int64()), pa.list_(pa.string()), pa.list_(pa.float32())
+    values = (labels, classes, probability)
+    names = ("predicted_label", "predicted_class", "probability")
+    return {name: pa.array(column, kind) for name, column, kind in zip(names, values, kinds, strict=True)}

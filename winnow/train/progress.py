@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class Progress:
     """Hears of the work and says nothing; the command line's own says it in the terminal."""
@@ -23,6 +26,9 @@ class Progress:
         last: dict[str, float | None],
     ) -> None:
         """After each step. `last` has the last finished epoch's loss, agreement with given labels and test accuracy."""
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        """After each epoch: its line of `metrics.jsonl`."""
 
     def warning(self, text: str) -> None:
         """Something a person should know that does not stop the work."""

@@ -15,25 +15,32 @@ import torch
 
 from winnow import __version__
 from winnow.data.collection import Collection, load, write_quarantine
+from winnow.data.decode import decoder
+from winnow.data.pixels import Backing, Pixels, blocks
+from winnow.data.places import absolute
 from winnow.data.randomness import permutation, stream_key
-from winnow.data.source import Source
-from winnow.data.views import Preprocessing, Views
+from winnow.data.source import Source, without_label
+from winnow.data.views import Preprocessing, Views, on_device
 from winnow.errors import InputError, Interrupted, UsageError
 from winnow.labels.memory import Memory
 from winnow.labels.table import write_labels
-from winnow.methods import build, find_method, hyperparameters, parsed_hyperparameters
+from winnow.methods import METHODS, build, find_method, hyperparameters, parsed_hyperparameters
 from winnow.methods.base import Method, Need, Problem
-from winnow.models import ModelSpec, default_model
+from winnow.models import ModelSpec, Network, default_model, network_class
+from winnow.models.frozen import FrozenSpec
+from winnow.models.weights import Weights
 from winnow.survey.passes import survey
 from winnow.train.checkpoint import Checkpoints
 from winnow.train.device import Device
 from winnow.train.evaluate import Recorder, TestSet
+from winnow.train.frozen import feature_views, head_learning_rate
 from winnow.train.interrupt import stop_on_signals
 from winnow.train.outcome import summarised, tabled
-from winnow.train.predictor import save_predictor, with_channels
+from winnow.train.predictor import save_predictor
 from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
-from winnow.train.settings import Settings
+from winnow.train.settings import Settings, default_method
+from winnow.train.starting import normalised, tell_weights
 from winnow.train.trainer import Diverged, Stopped, Trainer
 
 MAX_HELD_OUT = 1000
@@ -54,29 +61,46 @@ class Session:
         data_settings: dict[str, Any],
     ):
         self.source = source
-        self.settings = settings
+        self.settings = settings = replace(settings, method=settings.method or default_method(source))
         self.folder = folder
         self.test_source = test or (source.test() if source.test else None)
         self.progress = progress
         self.command = command
         self.data_settings = data_settings
         self._refuse_output_in_data()
-        self.method_class = find_method(settings.method)
+        self.method_class = find_method(str(settings.method))
         self.hyperparameters = parsed_hyperparameters(self.method_class, settings.hyperparameters or {})
+        self.image_size = settings.image_size
+        self.weights: Weights | None = None
 
     def run(self, resume: bool) -> dict[str, Any]:
         """Trains, or goes on, and gives the content of `summary.json`."""
         if resume and self.folder.is_finished:
             self.progress.understood("Done", f"{self.folder.path} is finished, nothing to do")
             return self.folder.read_summary()
+        if self.settings.model is not None:
+            self.image_size = self.image_size or network_class(self.settings.model).own_size
+        if self.settings.weights is not None:
+            self.weights = Weights.read(Path(self.settings.weights)).of_classes(self.source.class_names)
         device = self._device(resume)
         torch.set_num_threads(device.threads)
-        collection = load(self.source, progress=lambda done, total: self.progress.stage("reading", done, total))
+        collection = load(
+            self.source,
+            size=self.image_size,
+            backing=self._backing(),
+            progress=lambda done, total: self.progress.stage("reading", done, total),
+        )
         labels = self.source.noisy_labels[collection.rows]
         self._tell_data(collection, labels)
+        self._check_task()
         train_rows, held_out_rows = self._divided(labels)
-        preprocessing = Preprocessing.of(collection.images, self._mirror(collection))
-        views = Views(torch.from_numpy(collection.images).to(device.torch_device), preprocessing, self.settings.seed)
+        preprocessing = normalised(
+            Preprocessing.of(collection.pixels, self._mirror(collection)),
+            self.weights,
+            self.settings.model,
+            self.progress,
+        )
+        views = self._views(collection.pixels, preprocessing, device)
         settings = self._resolved(preprocessing, len(train_rows), device)
         checkpoint_folder = self.folder.checkpoints
         if not any(entry.name.isdigit() for entry in checkpoint_folder.iterdir()):
@@ -88,12 +112,29 @@ class Session:
             preprocessing.channels,
             self.source.num_classes,
             _sample(views),
+            self.weights,
         )
-        problem = Problem(self.source.class_names, labels, train_rows, held_out_rows, spec, settings.seed, memory)
+        if settings.freeze:
+            spec = FrozenSpec.of(spec, settings.seed)
+        problem = Problem(
+            self.source.class_names,
+            labels,
+            train_rows,
+            held_out_rows,
+            spec,
+            settings.seed,
+            memory,
+            self._verified(collection),
+        )
         method = build(self.method_class, problem, self.hyperparameters)
         self._check_needs(method, labels)
         method.to(device.torch_device).to(memory_format=torch.channels_last)
         test = self._test_set(preprocessing, device)
+        if self.weights is not None:
+            network = spec.body if isinstance(spec, FrozenSpec) else method.classifier
+            tell_weights(self.weights, network, self.progress)
+        if isinstance(spec, FrozenSpec):
+            views, test, settings = self._as_features(spec.body, views, test, settings, device)
         # From here on the folder holds a run; whatever was wrong with the input has been said by now.
         self._keep_config(settings, device)
         write_quarantine(self.folder.path / "quarantine.parquet", collection.quarantined)
@@ -106,7 +147,10 @@ class Session:
             test=test,
             held_out=self._held_out(method, views, labels, held_out_rows, device),
         )
-        checkpoints = Checkpoints(checkpoint_folder, memory, {"data": _fingerprint(self.source, collection)})
+        identity = {"data": _fingerprint(self.source, collection)}
+        if self.weights is not None:
+            identity["weights"] = self.weights.digest
+        checkpoints = Checkpoints(checkpoint_folder, memory, identity)
         with stop_on_signals() as stop:
             trainer = Trainer(
                 method,
@@ -143,16 +187,23 @@ class Session:
         parts = [f"{len(collection.rows):,} images, {self.source.num_classes} classes"]
         if collection.quarantined:
             parts.append(f"{len(collection.quarantined):,} unreadable set aside (quarantine.parquet)")
-        if (missing := int((labels < 0).sum())) > 0:
+        if self.source.is_multilabel:
+            parts.append(f"{(labels == 1).sum() / max(1, len(labels)):.1f} classes an image")
+            if (share := float((labels < 0).mean())) > 0:
+                parts.append(f"{100 * share:.1f} % of the labels unknown")
+        if (missing := int(without_label(labels).sum())) > 0:
             parts.append(f"{missing:,} without a label")
+        if (verified := len(self._verified(collection))) > 0:
+            parts.append(f"{verified:,} verified")
         self.progress.understood("Data", "; ".join(parts))
         for note in (*self.source.notes, *collection.notes):
             self.progress.understood("Note", note)
         if len(np.unique(labels[labels >= 0])) == 1:
-            self.progress.warning("all labels are of one class: there is nothing to tell apart")
+            same = "every known label is the same" if self.source.is_multilabel else "all labels are of one class"
+            self.progress.warning(f"{same}: there is nothing to tell apart")
 
     def _divided(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        labelled = np.flatnonzero(labels >= 0)
+        labelled = np.flatnonzero(~without_label(labels))
         if not len(labelled):
             raise InputError(f"{self.source.address}: none of its {len(labels):,} readable images has a label")
         wanted = min(MAX_HELD_OUT, math.floor(self.settings.validation * len(labelled)))
@@ -161,10 +212,30 @@ class Session:
         order = permutation(stream_key(self.settings.seed, "held out"), labelled)
         return np.sort(order[wanted:]), np.sort(order[:wanted])
 
+    def _verified(self, collection: Collection) -> np.ndarray:
+        """Rows of the collection whose given label a person has checked."""
+        verified = self.source.verified
+        return np.flatnonzero(verified[collection.rows]) if verified is not None else np.empty(0, dtype=np.int64)
+
+    def _check_task(self) -> None:
+        if self.source.is_multilabel and not self.method_class.multilabel:
+            able = ", ".join(name for name, method in METHODS.items() if method.multilabel)
+            raise UsageError(
+                f"--method {self.settings.method} needs one class an image, {self.source.address} has several; "
+                f"these learn from several: {able}"
+            )
+
+    def _backing(self) -> Backing:
+        return Backing(True if self.settings.stream else None, self.folder.path)
+
+    def _views(self, pixels: Pixels, preprocessing: Preprocessing, device: Device) -> Views:
+        place = device.torch_device
+        return Views(on_device(pixels, place), preprocessing, self.settings.seed, place)
+
     def _mirror(self, collection: Collection) -> bool:
         if self.source.mirror is not None:
             return self.source.mirror
-        return collection.images.shape[3] == 3
+        return collection.pixels.shape[3] == 3
 
     def _resolved(self, preprocessing: Preprocessing, num_train: int, device: Device) -> Settings:
         given = self.settings
@@ -172,7 +243,8 @@ class Session:
         batch = given.batch_size or (64 if num_train <= 20_000 else 128)
         # At least 1,500 steps, but no more than 100 epochs: a small collection needs more passes.
         epochs = given.epochs or min(100, max(20, math.ceil(1500 / max(1, num_train // batch))))
-        spec = ModelSpec(model, preprocessing.size, preprocessing.channels, self.source.num_classes)
+        channels, classes = preprocessing.channels, self.source.num_classes
+        spec = ModelSpec(model, preprocessing.size, channels, classes, weights=self.weights)
         rate = given.learning_rate or spec.learning_rate * batch / 64
         resolved = replace(given, model=model, batch_size=batch, epochs=epochs, learning_rate=rate)
         self.progress.understood(
@@ -184,15 +256,32 @@ class Session:
             self.progress.warning(f"only {steps} steps of training: too few to judge labels; try more --epochs")
         return resolved
 
+    def _as_features(
+        self, body: Network, views: Views, test: TestSet | None, settings: Settings, device: Device
+    ) -> tuple[Views, TestSet | None, Settings]:
+        """One pass of a fixed body; its features take the images' place."""
+        body.to(device.torch_device).to(memory_format=torch.channels_last)
+        self.progress.understood("Frozen", f"{body.num_features} features an image, computed once; every view the same")
+        found = feature_views(body, views, device, self.progress, "features")
+        if test is not None:
+            test.views = feature_views(body, test.views, device, self.progress, "features of the test set")
+        recorded = (self.folder.read_config() or {"train": {}})["train"].get("learning_rate")
+        rate = self.settings.learning_rate or recorded or head_learning_rate(found, body.logit_scale)
+        return found, test, replace(settings, learning_rate=rate)
+
     def _keep_config(self, settings: Settings, device: Device) -> None:
         config: dict[str, Any] = {
             "schema_version": 1,
             "version": __version__,
             "command": self.command,
-            "data": {"address": _absolute(self.source.address), **self.data_settings},
+            "decoder": decoder(),
+            "data": {"address": absolute(self.source.address), **self.data_settings},
             "train": {
                 "method": settings.method,
                 "model": settings.model,
+                "weights": absolute(settings.weights) if settings.weights else None,
+                "freeze": settings.freeze or None,
+                "image_size": self.image_size,
                 "epochs": settings.epochs,
                 "batch_size": settings.batch_size,
                 "learning_rate": settings.learning_rate,
@@ -205,7 +294,7 @@ class Session:
             "hyperparameters": self._all_hyperparameters(),
         }
         if self.data_settings.get("test"):
-            config["data"]["test"] = _absolute(self.data_settings["test"])
+            config["data"]["test"] = absolute(self.data_settings["test"])
         there = self.folder.read_config()
         if there is None:
             self.folder.write_config(config)
@@ -224,7 +313,11 @@ class Session:
         return {**defaults, **self.hyperparameters}
 
     def _check_needs(self, method: Method, labels: np.ndarray) -> None:
-        missing = [need for need in method.needs if not (need is Need.UNLABELLED and (labels < 0).any())]
+        here = {
+            Need.UNLABELLED: bool(without_label(labels).any()),
+            Need.VERIFIED: self.source.verified is not None and bool(self.source.verified.any()),
+        }
+        missing = [need for need in method.needs if not here.get(need)]
         if missing:
             wants = " and ".join(need.value for need in missing)
             raise UsageError(f"--method {self.settings.method} needs {wants}; {self.source.address} has none")
@@ -238,24 +331,27 @@ class Session:
         collection = load(
             source,
             size=preprocessing.size,
+            channels=preprocessing.channels,
+            backing=self._backing(),
             progress=lambda done, total: self.progress.stage("reading the test set", done, total),
         )
         labels = source.noisy_labels[collection.rows]
-        images = with_channels(collection.images, preprocessing.channels)[labels >= 0]
+        labelled = ~without_label(labels)
         if collection.quarantined:
             self.progress.warning(f"{len(collection.quarantined):,} unreadable test images are left out")
-        if not len(images):
+        if not labelled.any():
             raise InputError(f"{source.address}: no test image has a label")
-        views = Views(torch.from_numpy(images).to(device.torch_device), preprocessing, self.settings.seed)
-        return TestSet(views, labels[labels >= 0], device.autocast)
+        views = self._views(collection.pixels, preprocessing, device)
+        if not labelled.all():
+            views = views.part(np.flatnonzero(labelled))
+        return TestSet(views, labels[labelled], device.autocast)
 
     @staticmethod
     def _held_out(method: Method, views: Views, labels: np.ndarray, rows: np.ndarray, device: Device) -> Any:
         if not len(rows):
             return None
-        pixels = views.pixels[torch.from_numpy(rows).to(views.pixels.device)]
-        held_out = TestSet(replace(views, pixels=pixels), labels[rows], device.autocast)
-        return lambda: held_out.accuracy(method)
+        held_out = TestSet(views.part(rows), labels[rows], device.autocast)
+        return lambda: held_out.accuracy(held_out.probs(method))
 
     # Training
 
@@ -315,17 +411,14 @@ class Session:
             "settings": {
                 "batch_size": settings.batch_size,
                 "learning_rate": settings.learning_rate,
+                "weights": settings.weights,
+                "freeze": settings.freeze,
                 "validation": settings.validation,
                 **{key: value for key, value in self.data_settings.items() if value is not None},
             },
         }
         self.folder.write_summary(summary)
         return summary
-
-
-def _absolute(address: str) -> str:
-    """A path as it is reached from any folder; other addresses as they are."""
-    return str(Path(address).resolve()) if Path(address).exists() else address
 
 
 def _sample(views: Views) -> torch.Tensor:
@@ -337,7 +430,10 @@ def _fingerprint(source: Source, collection: Collection) -> str:
     digest = blake2b(digest_size=16)
     digest.update("\n".join([*source.class_names, *source.ids]).encode("utf-8", "surrogateescape"))
     digest.update(source.noisy_labels.tobytes())
-    digest.update(zlib.crc32(np.ascontiguousarray(collection.images).data).to_bytes(4, "little"))
+    checksum = 0
+    for block in blocks(collection.pixels):
+        checksum = zlib.crc32(np.ascontiguousarray(block).data, checksum)
+    digest.update(checksum.to_bytes(4, "little"))
     return digest.hexdigest()
 
 

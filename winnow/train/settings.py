@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from winnow.data.source import Source
 from winnow.errors import UsageError
+
+SMALLEST_SIZE = 8
+"""Of images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,11 @@ class Settings:
     """How to train; None leaves a choice to the data and the device, and the choice is told.
 
     Attributes:
-        method: a name of the table, or `file.py:Class`.
-        model: a name of `winnow.models.MODELS`.
+        method: a name of the table, or `file.py:Class`; by default see `default_method`.
+        model: see `winnow.models.network_class`.
+        weights: file of weights to start from, see `winnow.models.weights`.
+        freeze: keep all but the head as the weights have it.
+        image_size: side in pixels that the images are scaled to.
         epochs: passes over the training images.
         batch_size: images a step.
         learning_rate: of SGD with Nesterov momentum, before the schedule.
@@ -25,11 +32,15 @@ class Settings:
         device: `auto`, `cpu`, `cuda`, ...
         precision: `auto`, `bf16` or `float32`.
         threads: of the CPU's arithmetic.
+        stream: keep the decoded images on disk even if they would fit in memory. It changes no result.
         hyperparameters: of the method.
     """
 
-    method: str = "winnow"
+    method: str | None = None
     model: str | None = None
+    weights: str | None = None
+    freeze: bool = False
+    image_size: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -38,6 +49,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    stream: bool = False
     hyperparameters: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +57,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.image_size is not None and self.image_size < SMALLEST_SIZE:
+            raise UsageError(f"--image-size must be at least {SMALLEST_SIZE}, got {self.image_size}")
+        if self.freeze and self.weights is None:
+            raise UsageError("--freeze keeps the network's body as given --weights have it: name the file")
         if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise UsageError(f"--learning-rate must be above 0, got {self.learning_rate}")
         if not 0 <= self.validation < 1:
             raise UsageError(f"--validation must lie in [0, 1), got {self.validation}")
+
+
+def default_method(source: Source) -> str:
+    """The method for a collection when none is named: told to the person, never hidden."""
+    # Of those that learn from several classes, smoothing lost the least to wrong cells.
+    return "label-smoothing" if source.is_multilabel else "winnow"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from winnow.data.randomness import stream_key
+from winnow.data.source import without_label
 from winnow.data.views import Views
 from winnow.errors import InputError, UsageError
 from winnow.labels.memory import Rows
@@ -112,7 +113,7 @@ class Trainer:
         self.clock = Clock(self.plan, len(problem.train_rows) // batch_size)
         self.learning_rate = learning_rate
         self.optimizers = Optimizers(method)
-        self.passes = TrainingPasses(problem.num_samples).to(device.torch_device)
+        self.passes = TrainingPasses(problem).to(device.torch_device)
         self.passes.watch(method.classifier)
         self.noisy_labels = torch.from_numpy(problem.noisy_labels).to(device.torch_device)
         self.seconds = 0.0
@@ -261,7 +262,7 @@ class Trainer:
     # What a step sees
 
     def _streams(self, phase: Phase) -> dict[str, Stream]:
-        unlabelled = np.flatnonzero(self.problem.noisy_labels < 0)
+        unlabelled = np.flatnonzero(without_label(self.problem.noisy_labels))
         rows = {"train": self.problem.train_rows, "unlabelled": unlabelled}
         return {
             name: Stream(
