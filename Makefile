@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 RUN := OMP_NUM_THREADS=1 $(BIN)/python
 
-.PHONY: setup demo test check lint types imports docs slow bench constraints clean
+.PHONY: setup demo test check lint types imports licences docs slow hostile bench constraints clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,7 @@ demo: setup
 test: setup
 	$(RUN) -m pytest -m "not slow"
 
-check: setup lint types imports docs slow
+check: setup lint types imports licences docs slow hostile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -37,11 +37,18 @@ types: setup
 imports: setup
 	$(BIN)/python scripts/check_imports.py
 
+licences: setup
+	$(BIN)/python scripts/check_licences.py
+
 docs: setup
 	$(RUN) scripts/build_docs.py
 
 slow: setup
 	$(RUN) -m pytest -m slow
+
+# The folder of hostile files, and one collection for each fault; all of them: scripts/hostile_corpus.py.
+hostile: setup
+	$(RUN) scripts/hostile_corpus.py --quick
 
 bench: setup
 	$(RUN) -m benchmarks

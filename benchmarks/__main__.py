@@ -11,8 +11,8 @@ from benchmarks.memory import memory
 from benchmarks.record import Finding
 from benchmarks.start import HELP_ROUNDS, start
 
-SPEED = ("P1", "P2", "P3", "P8", "P9")
-NAMES = (*SPEED, "memory", "start")
+SPEED = ("P1", "P2", "P3", "P8", "P9", "P16")
+NAMES = (*SPEED, "reading", "streaming", "memory", "start")
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -57,7 +57,7 @@ def run(name: str) -> tuple[list[Finding], int, int]:
         return memory(), 1, 1
     import torch
 
-    from benchmarks import speed
+    from benchmarks import reading, speed
     from benchmarks.setting import Scale
 
     torch.set_num_threads(1)
@@ -67,7 +67,11 @@ def run(name: str) -> tuple[list[Finding], int, int]:
         "P3": speed.p3,
         "P8": speed.p8,
         "P9": speed.p9,
+        "P16": lambda scale: reading.p16(scale.rounds),
+        "streaming": reading.streaming,
     }
+    if name == "reading":
+        return reading.reading(), 1, 1
     scale = Scale()
     return benchmarks[name](scale), torch.get_num_threads(), scale.rounds
 

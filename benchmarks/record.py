@@ -72,11 +72,11 @@ class Finding:
 
 def table_lines(findings: Iterable[tuple[str, Finding]]) -> list[str]:
     """The findings of some benchmarks, (benchmark, finding) each."""
-    lines = [f"{'':<7}{'goal':<66}{'limit':>11}{'measured':>11}  {'quartiles':<15}met", "-" * 118]
+    lines = [f"{'':<11}{'goal':<66}{'limit':>11}{'measured':>11}  {'quartiles':<15}met", "-" * 122]
     for name, finding in findings:
         spread = f"{finding.spread[0]:.3f}-{finding.spread[1]:.3f}" if finding.spread else ""
         measured = f"{finding.measured:.3f} x" if finding.unit == "x" else f"{finding.measured:.4g} {finding.unit}"
-        lines.append(f"{name:<7}{finding.what:<66}{finding.limit:>11}{measured:>11}  {spread:<15}{finding.met}")
+        lines.append(f"{name:<11}{finding.what:<66}{finding.limit:>11}{measured:>11}  {spread:<15}{finding.met}")
     return lines
 
 

@@ -9,7 +9,7 @@ temporary folder with small generated photos (`photos`, `photos-test`, `new-phot
 A comment in the line before a block changes what is done with it:
 
     <!-- not run: reason -->    the block is left out, and the reason is printed
-    <!-- file: gce.py -->       the block is written to that file instead of being run
+    <!-- file: gce.py -->       the block, in any language, is written to that file instead of being run
 
 In a console block the lines after a command are what it must print; `...` stands for anything, also for whole lines.
 """
@@ -296,9 +296,9 @@ def blocks(text: str, file: str) -> Iterator[Block]:
             raise SnippetFailed(f"{file}:{start}: the block has no end")
         if fence[1] in ("bash", "shell", "py", "python3", "shell-session"):
             raise SnippetFailed(f"{file}:{start}: write {' or '.join(LANGUAGES)}, not {fence[1]}")
-        if fence[1] in LANGUAGES:
+        target = remark[2] if remark and remark[1] == "file" else None
+        if fence[1] in LANGUAGES or target:
             skipped = remark[2] if remark and remark[1] == "not run" else None
-            target = remark[2] if remark and remark[1] == "file" else None
             yield Block(file, start + 1, fence[1], tuple(lines[start:end]), skipped, target)
         remark = None
         number = end + 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import memory, record, speed
+from benchmarks import memory, reading, record, speed
 from benchmarks import start as starting
 from benchmarks.ratio import Ratio, alternated
 from benchmarks.record import Finding
@@ -152,6 +152,29 @@ def test_every_ratio_is_measured(benchmark):
     assert any(finding.limit != "-" for finding in findings)
 
 
+def test_jpeg_decoding_is_compared_with_pillows():
+    usual, unconverted = reading.p16(rounds=1, count=20)
+
+    assert usual.limit == ">= 5 x"
+    assert min(usual.measured, unconverted.measured) > 0
+
+
+def test_a_folder_is_opened_and_read():
+    opened, loaded = reading.reading(files=30)
+
+    assert opened.met == "yes"
+    assert loaded.measured > 0
+
+
+@pytest.mark.slow
+def test_a_streamed_source_is_read_once():
+    steps, epochs, reads, rise = reading.streaming(TINY, images=64, epochs=2, counts=(64, 128))
+
+    assert reads.measured == 1
+    assert min(steps.measured, epochs.measured) > 0
+    assert rise.unit == "MB"
+
+
 def test_pillow_images_are_normalised_crops():
     images = np.full((1, 8, 8, 3), 51, np.uint8)
     dataset = speed.PillowImages(images, np.array([7]), (0.1, 0.1, 0.1), (0.5, 0.5, 0.5))
@@ -188,7 +211,7 @@ def test_the_help_text_is_timed_and_needs_no_torch():
 
 def test_names_are_taken_in_the_order_of_the_goals():
     assert command.chosen(["memory", "p2", "P1"]) == ["P1", "P2", "memory"]
-    assert command.chosen(["speed"]) == ["P1", "P2", "P3", "P8", "P9"]
+    assert command.chosen(["speed"]) == ["P1", "P2", "P3", "P8", "P9", "P16"]
     assert command.chosen([]) == list(command.NAMES)
     with pytest.raises(ValueError, match="no benchmark is called 'P7'"):
         command.chosen(["P7"])

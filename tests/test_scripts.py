@@ -105,6 +105,11 @@ $ echo one; echo two
 one
 ...
 ```
+
+<!-- file: mine.toml -->
+```toml
+z = 3
+```
 """
 
 
@@ -115,6 +120,7 @@ def test_blocks_carry_line_language_and_remark() -> None:
         (9, "sh", "needs a GPU", None),
         (15, "python", None, "mine.py"),
         (23, "console", None, None),
+        (30, "toml", None, "mine.toml"),
     ]
 
 
@@ -134,7 +140,7 @@ def run(text: str, tmp_path: Path) -> int:
 
 def test_blocks_of_a_page_share_folder_and_namespace(tmp_path: Path) -> None:
     text = PAGE + "\n```python\nimport mine\n\nassert (x, mine.y) == (1, 2)\n```\n"
-    assert run(text, tmp_path) == 4
+    assert run(text, tmp_path) == 5
     assert "mine" not in sys.modules
 
 

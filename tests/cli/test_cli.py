@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -105,14 +106,36 @@ def test_a_folder_of_photographs_trains_and_predicts(tmp_path, capsys):
     assert sum(rows[0]["probabilities"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_predictions_for_a_spreadsheet_cannot_run_as_formulas(tmp_path):
-    photos = shapes(tmp_path / "photos", ("=cmd()", "+a"))
+def test_names_in_a_csv_are_exact_and_formulas_among_them_are_told(tmp_path, capsys):
+    names = ("=cmd()", "+a", "-b", "@SUM(A1)", "plain")
+    photos = shapes(tmp_path / "photos", names, each=4)
     assert run("train", photos, "--epochs", 1, "--out", "a", "--quiet") == 0
+    capsys.readouterr()
 
-    assert run("predict", "a", photos, "--out", "p.csv") == 0
+    assert run("predict", "a", photos, "--out", "p.csv", "--quiet") == 0
+    assert "cells begin like a formula" in capsys.readouterr().err
+    assert run("noise", "photos", "--rate", 0.25, "--out", "n.csv", "--quiet") == 0
+    with open("n.csv", newline="") as file:
+        noisy = [row["noisy_label"] for row in csv.DictReader(file)]
+    formulas = 16 + sum(label != "plain" for label in noisy)  # 4 classes of 4 images, and the noisy labels
+    assert f"n.csv: {formulas} cells begin like a formula" in capsys.readouterr().err
+    with open("p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["id"] for row in rows) == sorted(f"{name}/{i:03d}.png" for name in names for i in range(4))
+    assert {row["predicted_class"] for row in rows} <= set(names)
+    with open("n.csv", newline="") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == set(names)
+    # What was written trains as it is, under the same names.
+    assert run("train", "n.csv", "--epochs", 1, "--out", "b", "--quiet", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["class_names"] == sorted(names)
 
-    classes = [line.split(",")[2].strip('"') for line in Path("p.csv").read_text().splitlines()[1:]]
-    assert set(classes) <= {"'=cmd()", "'+a"}
+
+def test_harmless_names_and_numbers_are_not_called_formulas(tmp_path, capsys):
+    from winnow.cli.terminal import warn_of_formulas
+
+    Path("t.csv").write_text("id,score\na,-0.5\nb,+3\n'=c,1\n")
+    warn_of_formulas(Path("t.csv"))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,27 @@ import traceback
 
 import typer
 
-from winnow.cli import demo, methods, noise, predict, train
+from winnow.cli import demo, doctor, methods, noise, predict, train
+from winnow.cli.config import ConfiguredCommand
 from winnow.errors import WinnowError
 
 app = typer.Typer(
     name="winnow",
     help="Learn from image collections whose labels are partly wrong, and find the wrong labels.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo.demo)
-app.command()(train.train)
-app.command()(predict.predict)
-app.command()(noise.noise)
-app.command()(methods.methods)
+for _command in (
+    demo.demo,
+    train.train,
+    predict.predict,
+    noise.noise,
+    methods.methods,
+    doctor.doctor,
+):
+    app.command(cls=ConfiguredCommand)(_command)
 
 
 def _version(value: bool) -> None:
@@ -45,7 +49,7 @@ def _main(
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with the code of the design; a person sees one line, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments or os.environ.get("WINNOW_DEBUG") == "1"
+    debug = "--debug" in arguments or os.environ.get("WINNOW_DEBUG", "").lower() in ("1", "true", "yes", "on")
     try:
         code = app(arguments, prog_name="winnow", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

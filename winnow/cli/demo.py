@@ -19,6 +19,7 @@ def demo(
     seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 3,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
+    config: options.Config = None,
     debug: options.Debug = False,
 ) -> None:
     """Plain against robust training, in about a minute."""

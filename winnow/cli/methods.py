@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from winnow.cli import options
+from winnow.cli.completion import method_names
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One method, in full.", autocompletion=method_names)] = None,
     json_output: options.Json = False,
+    config: options.Config = None,
     debug: options.Debug = False,
 ) -> None:
     """The table of methods, or one of them in full."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,17 +15,34 @@ if TYPE_CHECKING:
     from winnow.train.fit import Settings
 
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels; by default found by name.")]
+LabelSeparator = Annotated[str | None, typer.Option(help="Between several classes of an image, as in 'cat;dog'.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of image paths or bytes; by default found.")]
 Limit = Annotated[int | None, typer.Option(help="A random subset of N images, the same for every seed.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of built-in data; by default WINNOW_DATA.")]
+Weights = Annotated[Path | None, typer.Option(help="Start from a .safetensors, .pt, .pth or .bin file.")]
+Freeze = Annotated[bool, typer.Option("--freeze", help="Train the head alone, on features of --weights.")]
+ImageSize = Annotated[int | None, typer.Option(help="Scale images to N px; by default as they are, at most 64.")]
 Seed = Annotated[int, typer.Option(help="Every random decision is a function of it.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out holds.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Config = Annotated[Path | None, typer.Option(help="File of options (TOML), such as RUN/config.toml.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="More of what happens, line by line.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
 MaxPixels = Annotated[int, typer.Option(help="Larger pictures are set aside.")]
 AllowTruncated = Annotated[bool, typer.Option("--allow-truncated", help="Use what is there of cut-off pictures.")]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Let links lead out of a folder.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch what is missing of built-in data or hf:NAME.")]
+MapLabels = Annotated[
+    str | None, typer.Option(help="New names: 'old=new,old=new', or a .csv with the columns old and new.")
+]
+OnDuplicate = Annotated[
+    str | None, typer.Option(help="An image named twice: first, or conflict (unlabelled if its labels differ).")
+]
+Verified = Annotated[
+    str | None, typer.Option(help="Checked labels: a column of labels or of true and false, or a table with id, label.")
+]
+Unlabelled = Annotated[str | None, typer.Option(help="More images, whose labels are not read: DATA of any kind.")]
 
 
 def parsed_settings(texts: Sequence[str]) -> dict[str, str]:
@@ -44,18 +61,17 @@ def stem(data: str) -> str:
     return Path(data).stem.replace(":", "-") or "data"
 
 
-def open_with_test(data: str, settings: dict[str, Any]) -> tuple[Source, Source | None]:
+def open_with_test(
+    data: str, settings: dict[str, Any], fetching: Callable[[str, int, int], None] | None = None
+) -> tuple[Source, Source | None]:
     """DATA and the test set that belongs to it, if one was named."""
     from winnow.data.open import open_source, open_test
 
-    reading = {key: settings[key] for key in ("root", "max_pixels", "allow_truncated", "follow_links", "image_column")}
-    source = open_source(
-        data,
-        label_column=settings["label_column"],
-        clean_label_column=settings["clean_label_column"],
-        limit=settings["limit"],
-        **reading,
-    )
+    columns = ("image_column", "label_separator", "map_labels", "on_duplicate")
+    both = ("root", "download", "max_pixels", "allow_truncated", "follow_links")
+    reading = {key: settings[key] for key in (*both, *columns)} | {"progress": fetching}
+    alone = ("label_column", "clean_label_column", "verified", "unlabelled", "limit")
+    source = open_source(data, **{key: settings[key] for key in alone}, **reading)
     if settings["test"] is None:
         return source, None
     return source, open_test(settings["test"], source, label_column=settings["test_label_column"], **reading)
@@ -63,7 +79,7 @@ def open_with_test(data: str, settings: dict[str, Any]) -> tuple[Source, Source 
 
 def refuse_beside_record(context: typer.Context, run: str) -> None:
     """`--resume RUN` takes every setting from the run's own record, so none may be given beside it."""
-    kept = {"data", "resume", "quiet", "json_output", "debug"}
+    kept = {"data", "resume", "stream", "quiet", "verbose", "json_output", "debug"}
     given = [
         name
         for name in context.params
@@ -87,13 +103,20 @@ def as_recorded(run: Path) -> tuple[str, dict[str, Any], Settings]:
         names = (
             "label_column",
             "clean_label_column",
+            "label_separator",
             "image_column",
             "limit",
+            "verified",
+            "unlabelled",
+            "map_labels",
+            "on_duplicate",
+            "download",
             "root",
             "test",
             "test_label_column",
         )
         recorded = {name: data.get(name) for name in names}
+        recorded["download"] = bool(recorded["download"])
         recorded |= {name: data[name] for name in ("max_pixels", "allow_truncated", "follow_links")}
         if config["schema_version"] != 1:
             raise InputError(f"{run / 'config.toml'}: written by another version of winnow")

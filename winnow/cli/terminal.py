@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from winnow.train.progress import Progress
 
@@ -30,9 +34,38 @@ def print_error(message: str, stopped: bool = False) -> None:
         print(f"{_styled('error:', '31', sys.stderr)} {message}", file=sys.stderr)
 
 
+def warn_of_formulas(path: Path) -> None:
+    """Says on stderr that a spreadsheet would run cells of a .csv: names are exact there, so that they read back."""
+    if path.suffix.lower() != ".csv":
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        count = sum(_runs(cell) for row in csv.reader(file) for cell in row)
+    if count:
+        print(
+            f"{_styled('warning:', '33', sys.stderr)} {path}: {count:,} cells begin like a formula (= + - @ tab), "
+            "which a spreadsheet would run; open it with a program that does not, or write .parquet",
+            file=sys.stderr,
+        )
+
+
+def _runs(cell: str) -> bool:
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False  # a number
+
+
 def plain(text: str) -> str:
     """The pages' words without their unbreakable spaces, which no `grep` would find."""
     return text.replace("\u00a0", " ")
+
+
+def shown(text: str) -> str:
+    """Text that holds names: what would move the cursor or break the line is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain(text))
 
 
 def bold(text: str) -> str:
@@ -58,10 +91,12 @@ class TerminalProgress(Progress):
 
     Args:
         quiet: say nothing but warnings.
+        verbose: a line for every epoch as well, with every term of the loss.
     """
 
-    def __init__(self, quiet: bool = False):
+    def __init__(self, quiet: bool = False, verbose: bool = False):
         self.quiet = quiet
+        self.verbose = verbose
         self.prefix = ""
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._shown = ""
@@ -81,12 +116,12 @@ class TerminalProgress(Progress):
         """A line such as `Data     1,437 images`."""
         if not self.quiet and not self.prefix:
             self.finish()
-            print(f"{label:<9}{text}", file=sys.stderr)
+            print(f"{label:<9}{shown(text)}", file=sys.stderr)
 
     def warning(self, text: str) -> None:
         """A line that is never silent."""
         self.finish()
-        print(f"{_styled('warning:', '33', sys.stderr)} {text}", file=sys.stderr)
+        print(f"{_styled('warning:', '33', sys.stderr)} {shown(text)}", file=sys.stderr)
 
     def stage(self, name: str, done: int, total: int) -> None:
         """Reading, mostly."""
@@ -98,6 +133,11 @@ class TerminalProgress(Progress):
         rate = f"{done / took:,.0f} images/s" if took > 0.2 else ""
         parts = [name, f"{done:,}/{total:,}", rate, f"{time_left(left)} left" if took > 0.2 else ""]
         self._show(parts, done=done >= total)
+
+    def fetching(self, name: str, done: int, total: int) -> None:
+        """A download, in bytes; the total is 0 where it is unknown."""
+        amount = f"{done / 1e6:.0f}/{total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
+        self._show([name, amount], done=0 < total <= done)
 
     def training(
         self,
@@ -127,6 +167,28 @@ class TerminalProgress(Progress):
             left,
         ]
         self._show(parts, done=fraction >= 1)
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        """A line that stays, of what `metrics.jsonl` gets."""
+        if not self.verbose:
+            return
+        self.finish()
+        shares = {
+            "given": line["given_label_agreement"],
+            "held out": line["validation_agreement"],
+            "test": line["test_accuracy"],
+        }
+        parts = [
+            f"epoch {line['epoch']}",
+            line["phase"],
+            f"loss {line['loss']:.4f}",
+            *(f"{name} {value:.4f}" for name, value in line["terms"].items() if len(line["terms"]) > 1),
+            *(f"{name} {100 * value:.1f} %" for name, value in shares.items() if value is not None),
+            *(f"{name} {value:.4g}" for name, value in line["log"].items()),
+            f"rate {line['learning_rate']:.3g}",
+            f"{line['seconds']:.1f} s",
+        ]
+        print("  ".join(parts), file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Takes the live line away."""

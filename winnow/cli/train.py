@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from winnow.cli import options
+from winnow.cli.completion import data_names, method_names, model_names
 
 
 def train(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(help="Folder, table, .npz or built-in name; with --resume also a run folder.")],
-    method: Annotated[str, typer.Option(help="Name from `winnow methods`, or FILE.py:CLASS.")] = "winnow",
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, table, .npz or built-in name; with --resume also a run folder.", autocompletion=data_names
+        ),
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Name from `winnow methods`, or FILE.py:CLASS; by default winnow.", autocompletion=method_names
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default a new one under runs/.")] = None,
     test: Annotated[str | None, typer.Option(help="Images with true labels; a built-in brings its own.")] = None,
     test_label_column: Annotated[
@@ -26,9 +38,23 @@ def train(
     clean_label_column: Annotated[
         str | None, typer.Option(help="True labels, where known: read by evaluation only, never by training.")
     ] = None,
+    label_separator: options.LabelSeparator = None,
     image_column: options.ImageColumn = None,
+    verified: options.Verified = None,
+    unlabelled: options.Unlabelled = None,
+    map_labels: options.MapLabels = None,
+    on_duplicate: options.OnDuplicate = None,
     limit: options.Limit = None,
-    model: Annotated[str | None, typer.Option(help="mlp, convnet or speednet; by default by size and device.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A network of docs/models.md, or timm:NAME; by default by size and device.",
+            autocompletion=model_names,
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    freeze: options.Freeze = False,
+    image_size: options.ImageSize = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default by its size.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step; by default 64 up to 20,000 images.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="By default the network's own.")] = None,
@@ -41,29 +67,41 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16 or float32.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default half of the cores.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Keep decoded images on disk; same result.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in --out (or DATA).")] = False,
     force: options.Force = False,
     root: options.Root = None,
+    download: options.Download = False,
     max_pixels: options.MaxPixels = 50_000_000,
     allow_truncated: options.AllowTruncated = False,
     follow_links: options.FollowLinks = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    config: options.Config = None,
     debug: options.Debug = False,
 ) -> None:
     """Train on partly wrong labels; say which are doubted."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step
+    from winnow.data.places import absolute
     from winnow.errors import InputError, UsageError
     from winnow.report.run import write_run_report
     from winnow.report.words import counted, percent
     from winnow.train.fit import Settings, fit
     from winnow.train.run_folder import RunFolder
+    from winnow.train.settings import default_method
 
     data_settings: dict[str, Any] = {
         "label_column": label_column,
         "clean_label_column": clean_label_column,
+        "label_separator": label_separator,
         "image_column": image_column,
+        "verified": absolute(verified) if verified else None,
+        "unlabelled": absolute(unlabelled) if unlabelled else None,
+        "map_labels": absolute(map_labels) if map_labels else None,
+        "on_duplicate": on_duplicate,
         "limit": limit,
+        "download": download,
         "root": str(root) if root else None,
         "max_pixels": max_pixels,
         "allow_truncated": allow_truncated,
@@ -74,6 +112,9 @@ def train(
     chosen = Settings(
         method=method,
         model=model,
+        weights=str(weights) if weights else None,
+        freeze=freeze,
+        image_size=image_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -82,6 +123,7 @@ def train(
         device=device,
         precision=precision,
         threads=threads,
+        stream=stream,
         hyperparameters=options.parsed_settings(settings or []),
     )
     run_folder = Path(data)
@@ -91,12 +133,14 @@ def train(
         options.refuse_beside_record(context, data)
         out = run_folder
         data, data_settings, chosen = options.as_recorded(run_folder)
+        chosen = replace(chosen, stream=stream)
     if resume and force:
         raise UsageError("--resume goes on with a run, --force throws it away: name one of them")
-    source, test_source = options.open_with_test(data, data_settings)
-    progress = TerminalProgress(quiet)
+    progress = TerminalProgress(quiet, verbose)
+    source, test_source = options.open_with_test(data, data_settings, progress.fetching)
     if out is None:
-        stem = f"{options.stem(data)}-{Path(method.split(':')[-1]).name}-s{seed}"
+        name = chosen.method or default_method(source)
+        stem = f"{options.stem(data)}-{Path(name.split(':')[-1]).name}-s{seed}"
         out = RunFolder.next_free(Path("runs"), stem)
     command = shlex.join(["winnow", *sys.argv[1:]])
     run = fit(

@@ -1,0 +1,1 @@
+"""What this machine and installation offer, and whether they work."""
