@@ -285,12 +285,15 @@ def test_row_10_all_eight_orientations_are_equal_after_decoding(orientation, kin
         b"http://ns.adobe.com/xap/1.0/\0\xff<<<",
     ],
 )
-def test_row_11_broken_metadata_costs_nothing(segment):
+def test_row_11_broken_metadata_costs_a_note(segment):
     data = encoded(picture(), "JPEG")
     expected = decode(data)
     data = data[:20] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2) + segment + data[20:]
 
-    assert (decode(data) == expected).all()
+    found = examine(data, Limits())
+
+    assert (found.pixels == expected).all()
+    assert found.notes == (("broken-metadata",) if segment != b"Exif\0\0" else ())
 
 
 # Row 12

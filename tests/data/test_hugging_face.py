@@ -1,4 +1,4 @@
-"""Hugging Face datasets on this machine: row 29 of the fault table. The hub is never asked."""
+"""Hugging Face datasets on this machine: row 29 of the fault table. The hub is never asked; see `test_streamed.py`."""
 
 import sys
 
@@ -137,10 +137,6 @@ def test_hf_reads_a_folder_and_one_of_its_splits(tmp_path):
     assert value_of(source, 1) == 1
     assert open_source(f"hf:{tmp_path}/hub:test").noisy_labels.tolist() == [2]
     assert "no split 'dev' (test, train)" in message(f"hf:{tmp_path}/hub:dev")
-
-
-def test_a_dataset_that_is_not_here_is_not_fetched_unless_asked():
-    assert message("hf:nobody/nothing") == "hf:nobody/nothing: not on this machine; fetch it with --download"
 
 
 def test_a_dataset_with_code_of_its_own_is_refused_and_the_code_not_run(tmp_path):

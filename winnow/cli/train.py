@@ -86,7 +86,7 @@ def train(
     from winnow.data.places import absolute
     from winnow.errors import InputError, UsageError
     from winnow.report.run import write_run_report
-    from winnow.report.words import counted, percent
+    from winnow.report.words import counted, percent, stage_times
     from winnow.train.fit import Settings, fit
     from winnow.train.run_folder import RunFolder
     from winnow.train.settings import default_method
@@ -168,5 +168,6 @@ def train(
         print(bold(f"{doubted} No test set: agreement with the given labels is {agreement}."))
     else:
         print(bold(f"Test accuracy {percent(accuracy)} at the last epoch. {doubted}"))
+    print(f"Time     {stage_times(summary['stage_seconds'])}")
     print(f"Report   {report}")
     print(next_step(f"winnow predict {run.folder} IMAGES", "classes for other images"))

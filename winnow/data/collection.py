@@ -35,6 +35,7 @@ _REMARKS = {
     "truncated": "cut off; what could be decoded is used",
     "extension-mismatch": "named with another format's extension",
     "trailing-bytes": "followed by other bytes",
+    "broken-metadata": "with EXIF or XMP data that cannot be read and are ignored",
     "first-frame": "animated; the first frame is used",
     "degenerate": "extremely small or narrow",
 }

@@ -22,7 +22,6 @@ from winnow.data.source import Pictures
 from winnow.errors import InputError
 
 _OPENED_AT_ONCE = 16
-_BUFFER_BYTES = 8 * 2**20  # of a file at an address; else a whole row group's pictures would be in memory
 
 
 class Columns(Protocol):
@@ -254,7 +253,8 @@ def _parquet(file: Place) -> pq.ParquetFile:
     try:
         if isinstance(file, LocalPlace):
             return pq.ParquetFile(file.path, memory_map=True)
-        return pq.ParquetFile(file.open(), buffer_size=_BUFFER_BYTES)
+        # With Arrow's own read-ahead the last row group of every file would stay in memory.
+        return pq.ParquetFile(file.open(), pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: cannot be read as Parquet: {_first_line(error)}") from error
 

@@ -207,7 +207,11 @@ class RemotePictures:
 
     def examine(self, row: int) -> Decoded:
         """The picture and remarks about it."""
-        return examine(self.encoded(row), self.limits, name=urlsplit(self.paths[row]).path)
+        return examine(self.encoded(row), self.limits, name=self.name(row))
+
+    def name(self, row: int) -> str:
+        """The file's path, for its extension."""
+        return urlsplit(self.paths[row]).path
 
     def encoded(self, row: int) -> bytes:
         """The file's content."""

@@ -303,6 +303,7 @@ def settings_tables(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]
             "time",
             f"{words.duration(summary.get('seconds'))}, {words.count(summary.get('images_per_second'))} images/s",
         ),
+        *([("stages", words.stage_times(stages))] if (stages := summary.get("stage_seconds")) else []),
         ("version", plain(summary.get("version"))),
     ]
     tables = [("The run", made)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -92,12 +93,17 @@ class Recorder:
         self.test = test
         self.held_out = held_out
         self.lines: list[dict[str, Any]] = []
+        self.seconds = 0.0
         share = len(test.labels) / max(1, num_train) if test else 0.0
         self._every = max(1, min(round(2 * share), epochs // 10))
 
     def epoch_ended(self, end: EpochEnd, is_last: bool) -> None:
         """Measures what is due and writes the epoch's line."""
         due = is_last or end.epoch % self._every == 0
+        started = time.monotonic()
+        validation = self.held_out() if self.held_out and due else None
+        tested = self.test.measures(self.method) if self.test and due else {"test_accuracy": None}
+        self.seconds += time.monotonic() - started
         previous = self.lines[-1]["seconds"] if self.lines else 0.0
         self.lines.append(
             {
@@ -107,8 +113,8 @@ class Recorder:
                 "loss": end.loss,
                 "terms": dict(end.terms),
                 "given_label_agreement": _number(end.given_label_agreement),
-                "validation_agreement": self.held_out() if self.held_out and due else None,
-                **(self.test.measures(self.method) if self.test and due else {"test_accuracy": None}),
+                "validation_agreement": validation,
+                **tested,
                 "seconds": end.seconds,
                 "images_per_second": end.images / max(1e-9, end.seconds - previous),
                 "log": self.method.log_values(),
@@ -139,12 +145,12 @@ class Recorder:
         self.progress.warning(reason)
 
     def state(self) -> dict[str, Any]:
-        """The epochs so far."""
-        return {"lines": self.lines}
+        """The epochs so far, and the seconds spent on looking at images kept from training."""
+        return {"lines": self.lines, "seconds": self.seconds}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes back to some epochs; the file follows."""
-        self.lines = state["lines"]
+        self.lines, self.seconds = state["lines"], state["seconds"]
         self.folder.write_metrics(self.lines)
 
     def best(self) -> dict[str, Any] | None:

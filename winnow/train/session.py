@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-import zlib
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,9 @@ import torch
 
 from winnow import __version__
 from winnow.data.collection import Collection, load, write_quarantine
-from winnow.data.decode import decoder
-from winnow.data.pixels import Backing, Pixels, blocks
-from winnow.data.places import absolute
-from winnow.data.randomness import permutation, stream_key
+from winnow.data.pixels import Backing
 from winnow.data.source import Source, without_label
-from winnow.data.views import Preprocessing, Views, on_device
+from winnow.data.views import Preprocessing, Views
 from winnow.errors import InputError, Interrupted, UsageError
 from winnow.labels.memory import Memory
 from winnow.labels.table import write_labels
@@ -33,17 +28,18 @@ from winnow.survey.passes import survey
 from winnow.train.checkpoint import Checkpoints
 from winnow.train.device import Device
 from winnow.train.evaluate import Recorder, TestSet
+from winnow.train.examples import Examples, read_test_set, views_of
 from winnow.train.frozen import feature_views, head_learning_rate
 from winnow.train.interrupt import stop_on_signals
 from winnow.train.outcome import summarised, tabled
 from winnow.train.predictor import save_predictor
 from winnow.train.progress import Progress
+from winnow.train.record import Stages, config_record, keep_config
 from winnow.train.run_folder import RunFolder
 from winnow.train.settings import Settings, default_method
 from winnow.train.starting import normalised, tell_weights
 from winnow.train.trainer import Diverged, Stopped, Trainer
 
-MAX_HELD_OUT = 1000
 _FEW_STEPS = 100
 
 
@@ -70,7 +66,7 @@ class Session:
         self._refuse_output_in_data()
         self.method_class = find_method(str(settings.method))
         self.hyperparameters = parsed_hyperparameters(self.method_class, settings.hyperparameters or {})
-        self.image_size = settings.image_size
+        self.stages = Stages()
         self.weights: Weights | None = None
 
     def run(self, resume: bool) -> dict[str, Any]:
@@ -78,29 +74,30 @@ class Session:
         if resume and self.folder.is_finished:
             self.progress.understood("Done", f"{self.folder.path} is finished, nothing to do")
             return self.folder.read_summary()
-        if self.settings.model is not None:
-            self.image_size = self.image_size or network_class(self.settings.model).own_size
+        if self.settings.model is not None and self.settings.image_size is None:
+            self.settings = replace(self.settings, image_size=network_class(self.settings.model).own_size)
         if self.settings.weights is not None:
             self.weights = Weights.read(Path(self.settings.weights)).of_classes(self.source.class_names)
         device = self._device(resume)
         torch.set_num_threads(device.threads)
-        collection = load(
-            self.source,
-            size=self.image_size,
-            backing=self._backing(),
-            progress=lambda done, total: self.progress.stage("reading", done, total),
-        )
-        labels = self.source.noisy_labels[collection.rows]
-        self._tell_data(collection, labels)
         self._check_task()
-        train_rows, held_out_rows = self._divided(labels)
-        preprocessing = normalised(
-            Preprocessing.of(collection.pixels, self._mirror(collection)),
-            self.weights,
-            self.settings.model,
-            self.progress,
+        with self.stages("reading"):
+            collection = load(
+                self.source,
+                size=self.settings.image_size,
+                backing=self._backing(),
+                progress=lambda done, total: self.progress.stage("reading", done, total),
+            )
+        examples = Examples(self.source, collection)
+        labels = examples.labels
+        examples.tell(self.progress)
+        train_rows, held_out_rows = examples.divided(
+            self.settings.validation, self.settings.seed, hold_out=self.test_source is not None
         )
-        views = self._views(collection.pixels, preprocessing, device)
+        preprocessing = normalised(
+            Preprocessing.of(collection.pixels, examples.mirror), self.weights, self.settings.model, self.progress
+        )
+        views = views_of(collection.pixels, preprocessing, self.settings.seed, device)
         settings = self._resolved(preprocessing, len(train_rows), device)
         checkpoint_folder = self.folder.checkpoints
         if not any(entry.name.isdigit() for entry in checkpoint_folder.iterdir()):
@@ -124,7 +121,7 @@ class Session:
             spec,
             settings.seed,
             memory,
-            self._verified(collection),
+            examples.verified,
         )
         method = build(self.method_class, problem, self.hyperparameters)
         self._check_needs(method, labels)
@@ -134,9 +131,13 @@ class Session:
             network = spec.body if isinstance(spec, FrozenSpec) else method.classifier
             tell_weights(self.weights, network, self.progress)
         if isinstance(spec, FrozenSpec):
-            views, test, settings = self._as_features(spec.body, views, test, settings, device)
+            with self.stages("features"):
+                views, test, settings = self._as_features(spec.body, views, test, settings, device)
         # From here on the folder holds a run; whatever was wrong with the input has been said by now.
-        self._keep_config(settings, device)
+        config = config_record(
+            self.command, self.source.address, self.data_settings, settings, device, self._all_hyperparameters()
+        )
+        self.command = keep_config(self.folder, config)
         write_quarantine(self.folder.path / "quarantine.parquet", collection.quarantined)
         recorder = Recorder(
             method,
@@ -147,7 +148,7 @@ class Session:
             test=test,
             held_out=self._held_out(method, views, labels, held_out_rows, device),
         )
-        identity = {"data": _fingerprint(self.source, collection)}
+        identity = {"data": examples.fingerprint()}
         if self.weights is not None:
             identity["weights"] = self.weights.digest
         checkpoints = Checkpoints(checkpoint_folder, memory, identity)
@@ -183,40 +184,6 @@ class Session:
         if data.is_dir() and self.folder.path.resolve().is_relative_to(data.resolve()):
             raise InputError(f"{self.folder.path} lies inside {data}: it would become a class; name another --out")
 
-    def _tell_data(self, collection: Collection, labels: np.ndarray) -> None:
-        parts = [f"{len(collection.rows):,} images, {self.source.num_classes} classes"]
-        if collection.quarantined:
-            parts.append(f"{len(collection.quarantined):,} unreadable set aside (quarantine.parquet)")
-        if self.source.is_multilabel:
-            parts.append(f"{(labels == 1).sum() / max(1, len(labels)):.1f} classes an image")
-            if (share := float((labels < 0).mean())) > 0:
-                parts.append(f"{100 * share:.1f} % of the labels unknown")
-        if (missing := int(without_label(labels).sum())) > 0:
-            parts.append(f"{missing:,} without a label")
-        if (verified := len(self._verified(collection))) > 0:
-            parts.append(f"{verified:,} verified")
-        self.progress.understood("Data", "; ".join(parts))
-        for note in (*self.source.notes, *collection.notes):
-            self.progress.understood("Note", note)
-        if len(np.unique(labels[labels >= 0])) == 1:
-            same = "every known label is the same" if self.source.is_multilabel else "all labels are of one class"
-            self.progress.warning(f"{same}: there is nothing to tell apart")
-
-    def _divided(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        labelled = np.flatnonzero(~without_label(labels))
-        if not len(labelled):
-            raise InputError(f"{self.source.address}: none of its {len(labels):,} readable images has a label")
-        wanted = min(MAX_HELD_OUT, math.floor(self.settings.validation * len(labelled)))
-        if self.test_source is None or wanted < 10:
-            return labelled, labelled[:0]
-        order = permutation(stream_key(self.settings.seed, "held out"), labelled)
-        return np.sort(order[wanted:]), np.sort(order[:wanted])
-
-    def _verified(self, collection: Collection) -> np.ndarray:
-        """Rows of the collection whose given label a person has checked."""
-        verified = self.source.verified
-        return np.flatnonzero(verified[collection.rows]) if verified is not None else np.empty(0, dtype=np.int64)
-
     def _check_task(self) -> None:
         if self.source.is_multilabel and not self.method_class.multilabel:
             able = ", ".join(name for name, method in METHODS.items() if method.multilabel)
@@ -227,15 +194,6 @@ class Session:
 
     def _backing(self) -> Backing:
         return Backing(True if self.settings.stream else None, self.folder.path)
-
-    def _views(self, pixels: Pixels, preprocessing: Preprocessing, device: Device) -> Views:
-        place = device.torch_device
-        return Views(on_device(pixels, place), preprocessing, self.settings.seed, place)
-
-    def _mirror(self, collection: Collection) -> bool:
-        if self.source.mirror is not None:
-            return self.source.mirror
-        return collection.pixels.shape[3] == 3
 
     def _resolved(self, preprocessing: Preprocessing, num_train: int, device: Device) -> Settings:
         given = self.settings
@@ -269,45 +227,6 @@ class Session:
         rate = self.settings.learning_rate or recorded or head_learning_rate(found, body.logit_scale)
         return found, test, replace(settings, learning_rate=rate)
 
-    def _keep_config(self, settings: Settings, device: Device) -> None:
-        config: dict[str, Any] = {
-            "schema_version": 1,
-            "version": __version__,
-            "command": self.command,
-            "decoder": decoder(),
-            "data": {"address": absolute(self.source.address), **self.data_settings},
-            "train": {
-                "method": settings.method,
-                "model": settings.model,
-                "weights": absolute(settings.weights) if settings.weights else None,
-                "freeze": settings.freeze or None,
-                "image_size": self.image_size,
-                "epochs": settings.epochs,
-                "batch_size": settings.batch_size,
-                "learning_rate": settings.learning_rate,
-                "seed": settings.seed,
-                "validation": settings.validation,
-                "device": str(device.torch_device),
-                "precision": device.precision,
-                "threads": device.threads,
-            },
-            "hyperparameters": self._all_hyperparameters(),
-        }
-        if self.data_settings.get("test"):
-            config["data"]["test"] = absolute(self.data_settings["test"])
-        there = self.folder.read_config()
-        if there is None:
-            self.folder.write_config(config)
-            return
-        self.command = there.get("command", self.command)
-        for table in ("train", "hyperparameters"):
-            for key, value in config[table].items():
-                if (before := there.get(table, {}).get(key)) != value and value is not None:
-                    raise InputError(
-                        f"{self.folder.path}: made with {key} = {before}, not {value}; "
-                        "resume with the same settings, or train anew with --force"
-                    )
-
     def _all_hyperparameters(self) -> dict[str, Any]:
         defaults = {name: p.default for name, p in hyperparameters(self.method_class).items()}
         return {**defaults, **self.hyperparameters}
@@ -323,28 +242,18 @@ class Session:
             raise UsageError(f"--method {self.settings.method} needs {wants}; {self.source.address} has none")
 
     def _test_set(self, preprocessing: Preprocessing, device: Device) -> TestSet | None:
-        source = self.test_source
-        if source is None:
+        if self.test_source is None:
             return None
-        if source.class_names != self.source.class_names:
-            raise InputError(f"{source.address}: the test set's classes are not those of {self.source.address}")
-        collection = load(
-            source,
-            size=preprocessing.size,
-            channels=preprocessing.channels,
-            backing=self._backing(),
-            progress=lambda done, total: self.progress.stage("reading the test set", done, total),
-        )
-        labels = source.noisy_labels[collection.rows]
-        labelled = ~without_label(labels)
-        if collection.quarantined:
-            self.progress.warning(f"{len(collection.quarantined):,} unreadable test images are left out")
-        if not labelled.any():
-            raise InputError(f"{source.address}: no test image has a label")
-        views = self._views(collection.pixels, preprocessing, device)
-        if not labelled.all():
-            views = views.part(np.flatnonzero(labelled))
-        return TestSet(views, labels[labelled], device.autocast)
+        with self.stages("reading the test set"):
+            return read_test_set(
+                self.test_source,
+                self.source,
+                preprocessing,
+                self.settings.seed,
+                device,
+                self._backing(),
+                self.progress,
+            )
 
     @staticmethod
     def _held_out(method: Method, views: Views, labels: np.ndarray, rows: np.ndarray, device: Device) -> Any:
@@ -381,16 +290,18 @@ class Session:
         device: Device,
     ) -> dict[str, Any]:
         method, problem = trainer.method, trainer.problem
-        last_view = survey(
-            lambda images: {"probs": method.predict(images)},
-            method,
-            trainer.views,
-            problem.num_samples,
-            device.autocast,
-        )
-        beliefs, table = tabled(method, trainer.passes, last_view, self.source, collection)
-        write_labels(table, self.folder.path / "labels.parquet")
-        save_predictor(self.folder, method, problem, trainer.views.preprocessing, self.source)
+        self.stages.seconds |= {"training": trainer.seconds, "of that evaluation": recorder.seconds}
+        with self.stages("judging labels"):
+            last_view = survey(
+                lambda images: {"probs": method.predict(images)},
+                method,
+                trainer.views,
+                problem.num_samples,
+                device.autocast,
+            )
+            beliefs, table = tabled(method, trainer.passes, last_view, self.source, collection)
+            write_labels(table, self.folder.path / "labels.parquet")
+            save_predictor(self.folder, method, problem, trainer.views.preprocessing, self.source)
         summary = {
             "schema_version": 1,
             "command": self.command,
@@ -406,6 +317,7 @@ class Session:
             "threads": device.threads,
             "seconds": round(trainer.seconds, 3),
             "images_per_second": round(_rate(recorder), 1),
+            "stage_seconds": {name: round(took, 3) for name, took in self.stages.seconds.items()},
             "peak_memory_bytes": _peak_memory(),
             "hyperparameters": self._all_hyperparameters(),
             "settings": {
@@ -424,17 +336,6 @@ class Session:
 def _sample(views: Views) -> torch.Tensor:
     rows = np.arange(0, len(views.pixels), max(1, len(views.pixels) // 1000))[:1000]
     return views.view("plain", rows, 0, "whitening").cpu()
-
-
-def _fingerprint(source: Source, collection: Collection) -> str:
-    digest = blake2b(digest_size=16)
-    digest.update("\n".join([*source.class_names, *source.ids]).encode("utf-8", "surrogateescape"))
-    digest.update(source.noisy_labels.tobytes())
-    checksum = 0
-    for block in blocks(collection.pixels):
-        checksum = zlib.crc32(np.ascontiguousarray(block).data, checksum)
-    digest.update(checksum.to_bytes(4, "little"))
-    return digest.hexdigest()
 
 
 def _rate(recorder: Recorder) -> float:
