@@ -87,7 +87,9 @@ def running_hub(monkeypatch, folder):
     """
     import datasets
     import huggingface_hub.constants as hub_constants
+    from huggingface_hub import HfFileSystem
 
+    HfFileSystem.clear_instance_cache()  # an earlier hub may have had the same port
     hub = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.daemon_threads = True
     hub.datasets, hub.ranges, hub.broken = {}, [], False

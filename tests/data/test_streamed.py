@@ -97,7 +97,7 @@ def test_what_is_not_here_is_read_on_the_hub(small):
     assert source.noisy_labels.tolist() == [row % 3 for row in range(40)]
     assert [value_of(source, row) for row in (39, 0, 30)] == [39, 0, 30]
     assert source.notes[0] == "The split train is read; DATA for the others: hf:some/colours:test."
-    assert source.notes[1] == "Streamed from the hub (0.00 GB in 2 files), nothing is kept; --download keeps it."
+    assert source.notes[1] == "Streamed from the hub (0.0 MB in 2 files), nothing is kept; --download keeps it."
     assert open_source("hf:some/colours:test").noisy_labels.tolist() == [1, 2]
     assert "no split 'dev' (test, train)" in message("hf:some/colours:dev")
 
@@ -183,6 +183,7 @@ def test_a_network_that_fails_is_one_line(small, monkeypatch):
     assert "the network failed" in message("hf:some/colours", error=MachineError)
 
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between its attempts
     assert message("hf:some/other", error=MachineError).startswith("hf:some/other: cannot be fetched: ")
 
 

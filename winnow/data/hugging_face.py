@@ -127,7 +127,7 @@ def _open_streamed(data: str, name: str, split: str, datasets: Any, reading: Rea
     features = builder.info.features
     columns = StreamedColumns(files[chosen], data, None if features is None else _class_names(features), reading)
     source = table_source(columns, reading, data)
-    amount = f"{columns.num_bytes / 1e9:,.2f} GB in {len(files[chosen]):,} files"
+    amount = f"{columns.num_bytes / 1e6:,.1f} MB in {len(files[chosen]):,} files"
     return _noted(_noted(source, f"Streamed from the hub ({amount}), nothing is kept; --download keeps it."), note)
 
 
