@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from io import BytesIO
 
 import numpy as np
@@ -136,6 +137,22 @@ def test_formats_that_cannot_hold_a_source_are_refused(photos, tmp_path):
         source = open_source(data)
         with pytest.raises(InputError):
             write_noisy(source, make_noise(source, "pair", 0.2), tmp_path / name)
+
+
+def test_an_image_whose_name_is_no_text_brings_its_bytes(photos, tmp_path):
+    odd = os.fsencode(photos / "cat") + b"/\xff.png"
+    with open(odd, "wb") as file:
+        file.write(png(77))
+    noisy_file(photos, tmp_path / "noisy.parquet")
+
+    source = open_source(tmp_path / "noisy.parquet")
+    row = list(source.ids).index("cat/\\xff.png")
+    assert source.pictures.read(row)[0, 0].tolist() == [77, 77, 77]
+    assert source.pictures.read(0).shape == (10, 10, 3)
+    assert len(source) == 21
+
+    with pytest.raises(InputError, match=r"not UTF-8; rename it, or write \.parquet"):
+        noisy_file(photos, tmp_path / "noisy.csv")
 
 
 def test_a_csv_does_not_lose_a_class_whose_name_reads_as_missing(photos, tmp_path):

@@ -77,9 +77,9 @@ def check_output(source: Source, out: Path, pictures: Pictures | None = None) ->
 def write_noisy(source: Source, noise: LabelNoise, out: Path) -> None:
     """Write a collection with noisy labels: its own become the truth, the noisy ones those to train on.
 
-    A .parquet keeps encoded images as they are, images in files by their path relative to `out`, arrays as
-    PNG. A .csv (for images in files) holds class names, an .npz (for arrays) indices. Further label columns
-    are kept. Foreign images are marked in a column `foreign` and have no truth.
+    A .parquet keeps encoded images as they are, images in files by their path relative to `out` (or, where that is no
+    UTF-8, by their bytes), arrays as PNG. A .csv (for images in files) holds class names, an .npz (for arrays) indices.
+    Further label columns are kept. Foreign images are marked in a column `foreign` and have no truth.
 
     Args:
         source: the collection, whose labels the noise was made from.
@@ -125,9 +125,14 @@ def _other_labels(source: Source, taken: set[str]) -> dict[str, np.ndarray]:
 def _write_parquet(source: Source, noise: LabelNoise, out: Path) -> None:
     pictures = noise.pictures or source.pictures
     in_files, elsewhere = is_in_files(pictures)
+    paths = _relative_paths(pictures, out) if in_files else []
+    # A name that is no text has no place in a table: such an image brings its bytes.
+    unwritable = [row for row, path in enumerate(paths) if not _is_text(path)]
+    for row in unwritable:
+        paths[row] = ""
+    elsewhere = elsewhere or bool(unwritable)
     image_column = "image" if elsewhere else "path"
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"id": pa.array(source.ids, pa.string())}
-    paths = _relative_paths(pictures, out) if in_files else []
     if not elsewhere:
         columns["path"] = pa.array(paths, pa.string())
     columns.update((name, _nullable(labels)) for name, labels in _label_columns(source, noise, "label").items())
@@ -191,15 +196,16 @@ def _relative_paths(pictures: Pictures, out: Path) -> list[str]:
     """Paths of the images in files, relative to the table; empty for others."""
     folder = os.path.abspath(out.parent)
     found = (_path(pictures, row) for row in range(len(pictures)))
-    paths = [os.path.relpath(path, folder) if path else "" for path in found]
-    for path in paths:
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{out}: the file name {path!r} is not UTF-8 and has no place in a table; rename it"
-            ) from None
-    return paths
+    return [os.path.relpath(path, folder) if path else "" for path in found]
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _path(pictures: Pictures, row: int) -> str:
@@ -212,8 +218,12 @@ def _write_csv(source: Source, noise: LabelNoise, out: Path) -> None:
     unclear = [name for name in source.class_names if name != name.strip() or name in MISSING_TEXTS]
     if unclear:
         raise InputError(f"{out}: a .csv cannot hold the class name {unclear[0]!r} safely; write .parquet")
+    paths = _relative_paths(noise.pictures or source.pictures, out)
+    for path in paths:
+        if not _is_text(path):
+            raise InputError(f"{out}: the file name {path!r} is not UTF-8; rename it, or write .parquet")
     columns: dict[str, list[str]] = {
-        "path": _relative_paths(noise.pictures or source.pictures, out),
+        "path": paths,
         **{name: _names(source, labels) for name, labels in _label_columns(source, noise, "label").items()},
     }
     if noise.foreign is not None:
