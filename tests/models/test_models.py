@@ -8,7 +8,7 @@ from winnow.errors import UsageError
 from winnow.models import MODELS, ModelSpec, default_model
 from winnow.models.whitening import Whitening
 
-WIDTHS = {"mlp": 256, "convnet": 256, "speednet": 256}
+WIDTHS = {"mlp": 256, "convnet": 256, "speednet": 256, "shallow-mlp": 256}
 CONVOLUTIONAL = ["convnet", "speednet"]
 every_model = pytest.mark.parametrize("name", MODELS)
 convolutional = pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -115,7 +115,7 @@ def test_images_too_small_for_convolutions_are_refused(name):
 
 
 def test_an_unknown_network_is_answered_with_the_list():
-    with pytest.raises(UsageError, match=r"^--model resnet: no such network \(mlp, convnet, speednet\)$"):
+    with pytest.raises(UsageError, match=r"^--model resnet: no such network \(mlp, convnet, speednet, shallow-mlp\)$"):
         ModelSpec("resnet", 32, 3, 10)
 
 

@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from winnow.cli import demo, methods, noise, predict, train
+from winnow.cli import bench, demo, methods, noise, predict, study, train
 from winnow.errors import WinnowError
 
 app = typer.Typer(
@@ -24,7 +24,9 @@ app.command()(demo.demo)
 app.command()(train.train)
 app.command()(predict.predict)
 app.command()(noise.noise)
+app.command()(bench.bench)
 app.command()(methods.methods)
+app.add_typer(study.study)
 
 
 def _version(value: bool) -> None:

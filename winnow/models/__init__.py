@@ -12,13 +12,13 @@ from torch import nn
 from winnow.data.randomness import stream_key
 from winnow.errors import UsageError
 from winnow.models.convnet import ConvNet
-from winnow.models.mlp import MLP
+from winnow.models.mlp import MLP, ShallowMLP
 from winnow.models.network import Network
 from winnow.models.speednet import SpeedNet
 
-__all__ = ["MLP", "MODELS", "ConvNet", "ModelSpec", "Network", "SpeedNet", "default_model"]
+__all__ = ["MLP", "MODELS", "ConvNet", "ModelSpec", "Network", "ShallowMLP", "SpeedNet", "default_model"]
 
-MODELS: Mapping[str, type[Network]] = {"mlp": MLP, "convnet": ConvNet, "speednet": SpeedNet}
+MODELS: Mapping[str, type[Network]] = {"mlp": MLP, "convnet": ConvNet, "speednet": SpeedNet, "shallow-mlp": ShallowMLP}
 
 Built = TypeVar("Built", bound=nn.Module)
 
