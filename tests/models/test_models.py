@@ -8,7 +8,7 @@ from winnow.errors import UsageError
 from winnow.models import MODELS, ModelSpec, default_model
 from winnow.models.whitening import Whitening
 
-WIDTHS = {"mlp": 256, "convnet": 256, "speednet": 256, "preact-resnet18": 512}
+WIDTHS = {"mlp": 256, "shallow-mlp": 256, "convnet": 256, "speednet": 256, "preact-resnet18": 512}
 CONVOLUTIONAL = ["convnet", "speednet"]
 every_model = pytest.mark.parametrize("name", MODELS)
 convolutional = pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -120,7 +120,8 @@ def test_an_unknown_network_is_answered_with_what_was_meant_or_with_the_list():
     with pytest.raises(UsageError) as error:
         ModelSpec("x", 32, 3, 10)
     assert str(error.value) == (
-        "--model x: no such network (mlp, convnet, speednet, preact-resnet18, resnet50, vit-small, or timm:NAME)"
+        "--model x: no such network "
+        "(mlp, shallow-mlp, convnet, speednet, preact-resnet18, resnet50, vit-small, or timm:NAME)"
     )
 
 

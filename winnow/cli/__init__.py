@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from winnow.cli import demo, doctor, methods, noise, predict, train
+from winnow.cli import bench, demo, doctor, methods, noise, predict, study, train
 from winnow.cli.config import ConfiguredCommand
 from winnow.errors import WinnowError
 
@@ -25,10 +25,12 @@ for _command in (
     train.train,
     predict.predict,
     noise.noise,
+    bench.bench,
     methods.methods,
     doctor.doctor,
 ):
     app.command(cls=ConfiguredCommand)(_command)
+app.add_typer(study.study)
 
 
 def _version(value: bool) -> None:

@@ -151,7 +151,7 @@ def environment(commands: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _from_file(ctx: Any, file: ConfigFile, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    given = file.for_command(ctx.info_name)
+    given = file.for_command(_table_of(ctx))
     if "address" in given:
         given["data"] = given.pop("address")
     return {
@@ -203,7 +203,7 @@ def _checked(ctx: Any, parameter: Any, value: Any, place: str) -> Any:
 
 def _hyperparameters(ctx: Any, file: ConfigFile) -> list[str]:
     """The file's hyperparameters as --set would give them; they belong to the method that the file names."""
-    method = file.for_command(ctx.info_name).get("method")
+    method = file.for_command(_table_of(ctx)).get("method")
     if file.hyperparameters() and method is not None and method[1] != ctx.params.get("method"):
         if not ctx.params.get("quiet"):
             typer.echo(
@@ -219,8 +219,20 @@ def _hyperparameters(ctx: Any, file: ConfigFile) -> list[str]:
 
 
 def _commands(ctx: Any) -> Mapping[str, Any]:
-    commands: Mapping[str, Any] = getattr(ctx.find_root().command, "commands", {ctx.info_name: ctx.command})
-    return commands
+    """Every command by the name of its table: `study mislabel` has `[study-mislabel]`."""
+    return commands_of(ctx.find_root().command) or {ctx.info_name: ctx.command}
+
+
+def commands_of(group: Any, above: str = "") -> dict[str, Any]:
+    """The commands of a group and of the groups in it, by the name of their tables."""
+    found: dict[str, Any] = {}
+    for name, command in getattr(group, "commands", {}).items():
+        found |= commands_of(command, f"{above}{name}-") or {f"{above}{name}": command}
+    return found
+
+
+def _table_of(ctx: Any) -> str:
+    return "-".join(ctx.command_path.split()[1:]) or str(ctx.info_name)
 
 
 def _options(parameters: Any) -> list[Any]:

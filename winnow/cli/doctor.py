@@ -26,7 +26,7 @@ def doctor(
     """What is installed here, and whether it works."""
     import time
 
-    from winnow.cli.config import environment
+    from winnow.cli.config import commands_of, environment
     from winnow.cli.terminal import bold
     from winnow.doctor.check import run_checks
     from winnow.doctor.facts import facts
@@ -36,7 +36,7 @@ def doctor(
     found = facts()
     found["settings"] = {
         "file": str(config) if config else None,
-        "environment": environment(context.find_root().command.commands),  # type: ignore[attr-defined]
+        "environment": environment(commands_of(context.find_root().command)),
     }
     if not json_output:
         for line in fact_lines(found):

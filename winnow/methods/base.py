@@ -264,6 +264,8 @@ class Method(nn.Module):
     """`robust`, `cleansing` or `tolerant` (Frenay & Verleysen 2014); `none` for the plain learner."""
     cost: ClassVar[float] = 1.0
     """Time of a step in units of cross-entropy."""
+    control: ClassVar[Mapping[str, Any]] = {}
+    """Options of `cross-entropy` that give it what this method trains with beside its idea: views, mixup, averaging."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     multilabel: ClassVar[bool] = False
     """Whether it also learns where an image may have several classes."""

@@ -7,6 +7,8 @@ refurbished label. Forward correction after Patrini et al. 2017 (arXiv:1609.0368
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -115,6 +117,7 @@ class Winnow(Method):
     assumes = "any"
     remedy = "tolerant"
     cost = 1.33
+    control: ClassVar = {"averaging": True}
     transition_matrix: Tensor
     sharpness: Tensor
     fit: Tensor

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from winnow.data.randomness import stream_key
 from winnow.errors import UsageError
 from winnow.models.convnet import ConvNet
-from winnow.models.mlp import MLP
+from winnow.models.mlp import MLP, ShallowMLP
 from winnow.models.network import Network
 from winnow.models.preact import PreActResNet18
 from winnow.models.speednet import SpeedNet
@@ -26,6 +26,7 @@ __all__ = [
     "ModelSpec",
     "Network",
     "PreActResNet18",
+    "ShallowMLP",
     "SpeedNet",
     "default_model",
     "network_class",
@@ -34,6 +35,7 @@ __all__ = [
 
 MODELS: Mapping[str, type[Network]] = {
     "mlp": MLP,
+    "shallow-mlp": ShallowMLP,
     "convnet": ConvNet,
     "speednet": SpeedNet,
     "preact-resnet18": PreActResNet18,

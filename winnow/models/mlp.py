@@ -1,4 +1,4 @@
-"""A multilayer perceptron for small grey images."""
+"""Multilayer perceptrons for small grey images."""
 
 from __future__ import annotations
 
@@ -27,4 +27,19 @@ class MLP(Network):
 
     def features(self, images: Tensor) -> Tensor:
         """The second hidden layer, (B, 256)."""
+        return self.body(images.flatten(1))
+
+
+class ShallowMLP(Network):
+    """One hidden layer of rectified units, twice as many as pixels and at most 256: 784-256-10 for MNIST."""
+
+    def __init__(self, size: int, channels: int, num_classes: int, widest: int = 256):
+        super().__init__()
+        inputs = size * size * channels
+        self.num_features = min(widest, 2 * inputs)
+        self.body = nn.Sequential(nn.Linear(inputs, self.num_features), nn.ReLU(inplace=True))
+        self.head = nn.Linear(self.num_features, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The hidden layer, (B, num_features)."""
         return self.body(images.flatten(1))

@@ -1,0 +1,230 @@
+"""Grids: what is refused before anything runs, what is added beside, in which order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from winnow.bench import grid_cell, shared
+from winnow.bench.command import shipped
+from winnow.bench.grid import Entry, made_grid, parsed_method, parsed_noise, read_grid
+from winnow.bench.grid_cell import with_noise
+from winnow.bench.shared import Data
+from winnow.bench.verdicts import judged
+from winnow.data.open import open_source
+from winnow.errors import InputError, UsageError
+
+SMALL = {"data": ["digits"], "method": ["winnow"], "noise": [{"kind": "symmetric", "rate": 0.4}], "seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    source = open_source("digits")
+    return Data(source, source.test(), "digits-fingerprint")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (SMALL | {"methods": ["winnow"]}, "no entry 'methods'; did you mean method?"),
+        (SMALL | {"method": ["winow"]}, "winow: no such method; did you mean winnow?"),
+        (SMALL | {"method": [{"name": "winnow", "set": {"windw": 3}}]}, "no such hyperparameter; did you mean window?"),
+        (SMALL | {"method": [{"name": "winnow", "set": {"window": "wide"}}]}, "must be a number"),
+        (SMALL | {"noise": [{"kind": "symetric", "rate": 0.4}]}, "did you mean symmetric?"),
+        (SMALL | {"noise": [{"kind": "symmetric", "rates": 0.4}]}, "no entry 'rates'; did you mean rate?"),
+        (SMALL | {"noise": [{"kind": "symmetric", "rate": [0.2, 1.4]}]}, r"rate in \[0, 1\], got 1.4"),
+        (SMALL | {"noise": [{"kind": "symmetric"}]}, r"rate in \[0, 1\], got None"),
+        (SMALL | {"noise": [{"kind": "none", "rate": 0.2}]}, "takes no rate"),
+        (SMALL | {"train": {"epoch": 3}}, "no entry 'epoch'; did you mean epochs?"),
+        (SMALL | {"train": {"epochs": 0}}, "epochs must be at least 1"),
+        (SMALL | {"seeds": 0}, "seeds must be"),
+        (SMALL | {"seeds": [1, 1]}, "seeds must be"),
+        (SMALL | {"data": []}, "no data"),
+        (SMALL | {"data": [{"data": "digits", "limt": 3}]}, "no entry 'limt'; did you mean limit?"),
+        (SMALL | {"relation": [{"beter": "winnow"}]}, "did you mean better?"),
+    ],
+)
+def test_what_is_unknown_is_refused_with_what_was_meant(content, told):
+    with pytest.raises(UsageError, match=told) as error:
+        made_grid(content, "trial")
+    assert error.value.exit_code == 2
+
+
+def test_a_class_map_that_does_not_fit_is_told_before_anything_runs(digits):
+    grid = made_grid(SMALL | {"noise": [{"kind": "asymmetric", "rate": 0.4, "class_map": "cat:dog"}]}, "trial")
+    with pytest.raises(UsageError, match="no class 'cat'"):
+        grid.check_noise([digits])
+
+
+def test_the_plain_control_and_each_methods_fair_control_stand_beside():
+    grid = made_grid(SMALL | {"method": ["bootstrap-soft", "winnow"]}, "trial")
+    assert [entry.label for entry in grid.entries] == [
+        "cross-entropy",
+        "bootstrap-soft",
+        "cross-entropy averaging=true",
+        "winnow",
+    ]
+    assert grid.controls == {
+        "bootstrap-soft": "cross-entropy",
+        "winnow": "cross-entropy averaging=true",
+        "cross-entropy averaging=true": "cross-entropy",
+    }
+
+
+def test_the_control_averages_over_the_same_window_as_the_method():
+    grid = made_grid(SMALL | {"method": [{"name": "winnow", "set": {"window": 4}}]}, "trial")
+    assert grid.controls["winnow window=4.0"] == "cross-entropy averaging=true window=4.0"
+
+
+def test_a_default_value_written_out_is_the_same_entry():
+    grid = made_grid(SMALL | {"method": [{"name": "cross-entropy", "set": {"averaging": False}}]}, "trial")
+    assert list(grid.entries) == [Entry("cross-entropy")]
+
+
+def test_cells_go_seed_by_seed_so_that_whole_comparisons_come_first(digits):
+    grid = made_grid(SMALL | {"noise": [{"kind": "symmetric", "rate": [0, 0.4]}]}, "trial")
+    cells = grid.cells([digits])
+    told = [(cell.config["seed"], cell.config["noise"].get("rate", 0), cell.config["method"]) for cell in cells]
+    methods = ["cross-entropy", "cross-entropy", "winnow"]
+    assert told == [(seed, rate, name) for seed in (0, 1) for rate in (0, 0.4) for name in methods]
+    assert all(cell.data == "digits-fingerprint" for cell in cells)
+
+
+def test_clean_cells_are_shared_between_kinds_of_noise(digits):
+    noise = [{"kind": "symmetric", "rate": [0, 0.4]}, {"kind": "pair", "rate": [0.0, 0.4]}, {"kind": "none"}]
+    grid = made_grid(SMALL | {"noise": noise, "method": ["cross-entropy"], "seeds": 1}, "trial")
+    cells = grid.cells([digits])
+    assert [cell.config["noise"]["kind"] for cell in cells] == ["none", "symmetric", "pair"]
+
+
+def test_noise_follows_the_seed_and_is_the_same_for_every_method(digits):
+    grid = made_grid(SMALL, "trial")
+    seeds = {(cell.config["seed"], cell.config["noise"]["seed"]) for cell in grid.cells([digits])}
+    assert seeds == {(0, 0), (1, 1)}
+
+
+def test_the_device_is_resolved_into_the_configuration():
+    train = made_grid(SMALL | {"train": {"device": "cpu", "precision": "float32"}}, "trial").parts[0].train
+    assert train == {"device": "cpu", "precision": "float32", "threads": 1}
+
+
+def test_a_collection_may_have_its_own_noise_and_training():
+    content = SMALL | {
+        "data": ["digits", {"data": "cifar10n:worse", "limit": 100, "noise": ["none"], "train": {"epochs": 3}}],
+        "train": {"epochs": 2, "model": "mlp"},
+    }
+    first, second = made_grid(content, "trial").parts
+    assert first.noise == [{"kind": "symmetric", "rate": 0.4}]
+    assert second.noise == [{"kind": "none"}]
+    assert (first.train["epochs"], second.train["epochs"], second.train["model"]) == (2, 3, "mlp")
+    assert second.opening == {"data": "cifar10n:worse", "limit": 100}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("none", {"kind": "none"}),
+        ("symmetric:0.2,0.4", {"kind": "symmetric", "rate": [0.2, 0.4]}),
+        ("asymmetric:0.4:3:5,5:3", {"kind": "asymmetric", "rate": [0.4], "class_map": "3:5,5:3"}),
+    ],
+)
+def test_noise_on_the_command_line(text, meant):
+    assert parsed_noise(text) == meant
+
+
+def test_methods_on_the_command_line():
+    assert parsed_method("bootstrap-soft beta=0.9") == {"name": "bootstrap-soft", "set": {"beta": "0.9"}}
+    with pytest.raises(UsageError, match="NAME=VALUE"):
+        parsed_method("winnow window")
+    with pytest.raises(UsageError, match="KIND:RATE"):
+        parsed_noise("symmetric:much")
+
+
+def test_a_size_takes_the_place_of_what_stands_above(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('data = ["digits"]\nseeds = 1\n[size.gpu]\nseeds = 5\n')
+    assert read_grid(path) == {"data": ["digits"], "seeds": 1}
+    assert read_grid(path, size="gpu") == {"data": ["digits"], "seeds": 5}
+    with pytest.raises(UsageError, match=r"no size 'big' \(cpu, gpu\)"):
+        read_grid(path, size="big")
+
+
+def test_damaged_and_missing_files_are_told(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_grid(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("data = [")
+    with pytest.raises(InputError, match="no TOML"):
+        read_grid(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("path", shipped().values(), ids=shipped())
+def test_every_shipped_grid_is_well_formed_in_every_size(path):
+    import tomllib
+
+    content = tomllib.loads(path.read_text())
+    for size in ("cpu", *content.get("size", {})):
+        grid = made_grid(read_grid(path, size=size), path.stem)
+        assert grid.title != grid.name
+        assert grid.about
+        labels = {entry.label for entry in grid.entries}
+        kinds = {json.dumps(noise, sort_keys=True) for part in grid.parts for noise in part.noise}
+        for relation in grid.relations:
+            assert {relation["better"], relation["than"]} <= labels
+            assert json.dumps(relation["noise"], sort_keys=True) in kinds
+        for row in grid.published:
+            assert row["source"]
+            assert row["differs"]
+            assert 0 < row["accuracy"] <= 1
+
+
+def test_the_noise_of_a_cell_keeps_the_truth_for_evaluation(digits):
+    noisy, told = with_noise(digits.train, {"kind": "symmetric", "rate": 0.4, "seed": 1})
+    wrong = noisy.clean_labels.wrong(noisy.noisy_labels)
+    assert (wrong == (noisy.noisy_labels != digits.train.noisy_labels)).all()
+    assert told["realised_rate"] == wrong.mean()
+    assert "0.4 of the labels" in told["convention"]
+
+
+def test_without_noise_labels_stay_and_a_known_rate_is_told(digits):
+    same, told = with_noise(digits.train, {"kind": "none"})
+    assert (same.noisy_labels == digits.train.noisy_labels).all()
+    assert told == {"convention": "labels as given"}
+    noisy, _ = with_noise(digits.train, {"kind": "pair", "rate": 0.2, "seed": 0})
+    _, told = with_noise(noisy, {"kind": "none"})
+    assert told["realised_rate"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_cell_trains_and_tells_everything_twice_the_same(monkeypatch, digits):
+    few = np.arange(0, len(digits.train), 6)
+    from winnow.data.rows import subset
+
+    data = replace(digits, train=subset(digits.train, few))
+    monkeypatch.setattr(shared, "opened", lambda opening: data)
+    config = {
+        "data": {"data": "digits"},
+        "noise": {"kind": "pair", "rate": 0.3, "seed": 5},
+        "method": "cross-entropy",
+        "options": {},
+        "train": {"epochs": 2, "device": "cpu", "precision": "float32", "threads": 1},
+        "seed": 5,
+    }
+    grid_cell._noisy.cache_clear()
+    results = [grid_cell.run(config) for _ in range(2)]
+    grid_cell._noisy.cache_clear()
+    for result in results:
+        assert set(result.pop("times")) == {"training_seconds", "images_per_second"}
+    assert json.dumps(results[0]) == json.dumps(results[1])
+    first = results[0]
+    assert first["curves"]["epoch"] == [1, 2]
+    assert first["curves"]["test_accuracy"][-1] == pytest.approx(first["test_accuracy_last"], abs=1e-5)
+    assert first["noise"]["realised_rate"] == pytest.approx(0.3, abs=0.03)
+    assert 0 <= first["label_quality_auroc"] <= 1
+    assert first["given_label_accuracy"] == pytest.approx(1 - first["noise"]["realised_rate"])
+
+
+def test_a_relation_without_its_methods_is_not_measured():
+    verdict = judged([{"better": "winnow", "than": "cross-entropy"}], [])[0]
+    assert (verdict.holds, verdict.word) == (None, "not measured")

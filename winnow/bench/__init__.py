@@ -1,0 +1,1 @@
+"""Grids of trainings: cell by cell, resumable, with fair tables."""

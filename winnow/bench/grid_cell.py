@@ -1,0 +1,116 @@
+"""One cell of a grid: data made noisy, one training, what it found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from winnow.bench import shared
+from winnow.bench.cells import canonical
+from winnow.data.source import Source
+from winnow.labels.truth import CleanLabels
+from winnow.noise.kinds import make_noise
+from winnow.noise.noisy_source import noisy_source
+from winnow.train.fit import Settings, fit
+
+_KEPT = (
+    "test_accuracy_last",
+    "test_accuracy_best",
+    "best_epoch",
+    "given_label_agreement",
+    "given_label_accuracy",
+    "label_quality_auroc",
+    "corrected_label_accuracy",
+    "num_doubted",
+    "num_images",
+    "num_classes",
+    "num_test",
+    "held_out",
+    "model",
+    "image_size",
+    "epochs",
+    "device",
+    "precision",
+    "threads",
+)
+_CURVES = ("given_label_agreement", "validation_agreement", "test_accuracy")
+
+
+def run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains one method once.
+
+    Args:
+        config: as `winnow.bench.grid` makes it: `data` (see `shared.prepare`), `noise` (arguments of `make_noise`, or
+            the kind `none`), `method`, `options`, `train` (of `Settings`), `seed`.
+
+    Returns:
+        Accuracies as fractions, the noise as it came out with its convention, the curves over the epochs and, under
+        `times`, the seconds of training and the images a second.
+    """
+    source, noise = _noisy(canonical([config["data"], config["noise"]]))
+    settings = Settings(
+        method=config["method"], seed=config["seed"], hyperparameters=config["options"], **config["train"]
+    )
+    with shared.run_folder() as folder:
+        trained = fit(source, settings, folder, test=shared.opened(config["data"]).test, command="winnow bench")
+        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    summary = trained.summary
+    return {
+        **{name: summary.get(name) for name in _KEPT},
+        "batch_size": summary["settings"]["batch_size"],
+        "learning_rate": summary["settings"]["learning_rate"],
+        "noise": noise,
+        "curves": {
+            "epoch": [line["epoch"] for line in epochs],
+            **{name: [_rounded(line[name]) for line in epochs] for name in _CURVES},
+        },
+        "times": {
+            "training_seconds": summary["seconds"],
+            "images_per_second": summary["images_per_second"],
+            **_accelerator(summary["device"]),
+        },
+    }
+
+
+def with_noise(source: Source, noise: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    """A source with labels made wrong, its own kept as the truth; and the noise as it came out.
+
+    Args:
+        source: the collection.
+        noise: `kind`, and what else `make_noise` takes; the kind `none` leaves the labels as they stand.
+
+    Raises:
+        UsageError, InputError: see `make_noise`.
+    """
+    if noise["kind"] == "none":
+        truth, labels = source.clean_labels, source.noisy_labels
+        if truth is None:
+            # Without a column of the truth the labels are the best that is known of it.
+            return replace(source, clean_labels=CleanLabels(labels)), {"convention": "labels as given"}
+        return source, {"realised_rate": 1 - truth.accuracy(labels), "convention": "labels as given"}
+    made = make_noise(source, **noise)
+    return noisy_source(source, made), {"realised_rate": made.realised_rate, "convention": made.convention}
+
+
+@lru_cache(maxsize=2)
+def _noisy(text: str) -> tuple[Source, dict[str, Any]]:
+    """The methods of a condition follow each other, and learn from the same labels."""
+    data, noise = json.loads(text)
+    return with_noise(shared.opened(data).train, noise)
+
+
+def _accelerator(device: str) -> dict[str, Any]:
+    if not device.startswith("cuda"):
+        return {}
+    found = {"accelerator": torch.cuda.get_device_name(), "peak_accelerator_bytes": torch.cuda.max_memory_allocated()}
+    torch.cuda.reset_peak_memory_stats()
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)

@@ -1,0 +1,150 @@
+"""Comparisons as text: the table of the terminal, a sentence, a .csv for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from winnow.bench.comparison import LEADS, MEASURES, Condition, Row
+from winnow.report import words
+
+WIDTH = 80
+_NAME = 28
+_TIMES = ("training_seconds", "seconds", "images_per_second", "peak_memory_bytes")
+
+
+def sentence(conditions: Sequence[Condition]) -> str:
+    """The answer: who is ahead at the last epoch, and by how much."""
+    ranked = [(condition, condition.ranked) for condition in conditions]
+    ranked = [(condition, rows) for condition, rows in ranked if rows]
+    if not ranked:
+        return "No cell is finished yet."
+    if len(ranked) == 1:
+        condition, rows = ranked[0]
+        best = rows[0]
+        text = f"{best.method} is best at the last epoch: {words.percent(best.mean())}"
+        gains = condition.differences(best)
+        if gains:
+            text += f", {difference(gains)} points against {best.control}"
+        elif len(rows) > 1:
+            text += f"; next is {rows[1].method} with {words.percent(rows[1].mean())}"
+        return f"{text}."
+    wins: dict[str, int] = {}
+    for _, rows in ranked:
+        wins[rows[0].method] = wins.get(rows[0].method, 0) + 1
+    best_method = max(wins, key=lambda name: wins[name])
+    text = f"{best_method} is best at the last epoch in {wins[best_method]} of {len(ranked)} conditions"
+    means = []
+    for condition, _ in ranked:
+        row = condition.row(best_method)
+        gains = condition.differences(row) if row else []
+        if gains:
+            means.append(statistics.fmean(gains))
+    if means:
+        text += f", {signed(min(means))} to {signed(max(means))} points against its control"
+    return f"{text}."
+
+
+def table_lines(conditions: Sequence[Condition]) -> Iterator[str]:
+    """The tables, one for each condition, at most 80 columns wide."""
+    head = f"  {'method':<{_NAME}} {'last epoch':>10}  {'over seeds':<12}  against its control"
+    for condition in conditions:
+        yield from wrapped(condition.title)
+        yield head
+        for row in condition.rows:
+            spread = words.percent_range(list(row.values().values())) if len(row.values()) > 1 else ""
+            name = words.visible(row.method)
+            if len(name) > _NAME:
+                yield f"  {name}"
+                name = ""
+            gains = condition.differences(row)
+            last = f"{words.percent(row.mean()):>10}  {spread:<12}  {difference(gains) if gains else '-'}"
+            yield f"  {name:<{_NAME}} {last}{missing(row)}".rstrip()
+        yield from wrapped(f"  {condition.realised}" if condition.realised else "")
+
+
+def wrapped(text: str) -> Iterator[str]:
+    """A line broken at words, indented like its beginning."""
+    indent = text[: len(text) - len(text.lstrip())]
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def missing(row: Row) -> str:
+    """What a row lacks."""
+    there = len(row.records)
+    return "" if there == row.cells else f"  {there} of {row.cells} seeds"
+
+
+def difference(gains: Sequence[float]) -> str:
+    """A mean of differences in points, with the range over the seeds."""
+    mean = signed(statistics.fmean(gains))
+    return mean if len(gains) == 1 else f"{mean} ({signed(min(gains))} to {signed(max(gains))})"
+
+
+def signed(difference: float) -> str:
+    """A difference in points with its sign: +22.4, −0.5."""
+    text = words.signed_points(difference)
+    return text if difference < 0 or float(words.points(difference)) == 0 else f"+{text}"
+
+
+def csv_text(conditions: Sequence[Condition]) -> str:
+    """One line a finished cell, then means need no other source: condition, method, seed, what was measured, times."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    header = ["data", "noise", "rate", "realised_rate", "convention", "method", "control", "seed", *MEASURES]
+    writer.writerow([*header, "difference_to_control", *_TIMES, "key"])
+    for condition in conditions:
+        for row in condition.rows:
+            for seed, record in row.records.items():
+                writer.writerow(_csv_row(condition, row, seed, record))
+    return out.getvalue()
+
+
+def _csv_row(condition: Condition, row: Row, seed: int, record: Mapping[str, Any]) -> list[Any]:
+    result, times = record["result"], record["times"]
+    control = condition.row(row.control) if row.control else None
+    there = control.values().get(seed) if control else None
+    ours = row.values().get(seed)
+    noise = result["noise"]
+    return [
+        *map(_cell, (condition.data, condition.noise)),
+        condition.rate,
+        noise.get("realised_rate"),
+        *map(_cell, (noise["convention"], row.method, row.control or "")),
+        seed,
+        *(result.get(name) for name in MEASURES),
+        None if there is None or ours is None else ours - there,
+        *(times.get(name) for name in _TIMES),
+        record["key"],
+    ]
+
+
+def _cell(text: str) -> str:
+    """A foreign name that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def summary(conditions: Sequence[Condition]) -> list[dict[str, Any]]:
+    """The comparisons for programs: one object a condition and method."""
+    return [
+        {
+            "data": condition.data,
+            "noise": condition.noise,
+            "rate": condition.rate,
+            "method": row.method,
+            "control": row.control,
+            "seeds": list(row.records),
+            LEADS: list(row.values().values()),
+            "mean": row.mean(),
+            "deviation": row.deviation(),
+            "differences_to_control": condition.differences(row),
+            **{name: row.mean(name) for name in MEASURES[1:]},
+            **{name: row.time(name) for name in _TIMES},
+        }
+        for condition in conditions
+        for row in condition.rows
+    ]

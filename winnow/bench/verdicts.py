@@ -1,0 +1,64 @@
+"""Relations between methods that were published or promised, held against what a grid measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from winnow.bench.comparison import LEADS, Condition, noise_label
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A relation and what was measured.
+
+    Attributes:
+        claim: in words.
+        at_least: the mean difference that is asked for, as a fraction; negative where falling behind is allowed.
+        differences: seed by seed.
+    """
+
+    claim: str
+    at_least: float
+    differences: Sequence[float]
+
+    @property
+    def measured(self) -> float | None:
+        """The mean difference."""
+        return statistics.fmean(self.differences) if self.differences else None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it holds; None while nothing is measured."""
+        return None if self.measured is None else self.measured >= self.at_least
+
+    @property
+    def word(self) -> str:
+        """The same for a person."""
+        return {True: "holds", False: "does not hold", None: "not measured"}[self.holds]
+
+
+def judged(relations: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> list[Verdict]:
+    """Every relation of a grid: `better` minus `than`, seed by seed, in `measure` (by default the last epoch's test
+    accuracy) under `noise` (on `data`, where a grid has several), at least `by`."""
+    return [_judged(relation, conditions) for relation in relations]
+
+
+def _judged(relation: Mapping[str, Any], conditions: Sequence[Condition]) -> Verdict:
+    noise = noise_label(relation["noise"]) if "noise" in relation else None
+    measure = relation.get("measure", LEADS)
+    differences: list[float] = []
+    for condition in conditions:
+        if noise not in (None, condition.noise) or condition.data.split(",")[0] != relation.get(
+            "data", condition.data.split(",")[0]
+        ):
+            continue
+        better, than = condition.row(relation["better"]), condition.row(relation["than"])
+        if better and than:
+            ours, theirs = better.values(measure), than.values(measure)
+            differences += [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    by = float(relation.get("by", 0.0))
+    claim = relation.get("claim", f"{relation['better']} against {relation['than']}" + (f", {noise}" if noise else ""))
+    return Verdict(str(claim), by, differences)

@@ -1,0 +1,139 @@
+"""`winnow study`: questions about labels that a grid of trainings answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from winnow.cli import options
+from winnow.cli.config import ConfiguredCommand
+
+study = typer.Typer(
+    name="study",
+    help="Answer a question about labels by a grid of trainings.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@study.callback()
+def _study() -> None:
+    """Answer a question about labels by a grid of trainings."""
+
+
+@study.command(cls=ConfiguredCommand)
+def mislabel(
+    data: Annotated[str, typer.Option(help="DATA whose labels are taken for the truth.")],
+    test: Annotated[str | None, typer.Option(help="Clean test images; by default DATA's own, else a fifth.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Numbers of training images, such as 80,300,1200.")] = None,
+    rates: Annotated[str | None, typer.Option(help="Shares of wrong labels; by default 0 to 0.5 by tenths.")] = None,
+    kinds: Annotated[
+        str | None, typer.Option(help="unbiased,biased (the default), or kinds of `winnow noise`.")
+    ] = None,
+    class_map: Annotated[
+        str | None,
+        typer.Option("--map", help="Biased: 'cat:dog,dog:cat', or a name; by default each class for the next."),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Repeatable. By default cross-entropy.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A network; repeatable.")] = None,
+    schedule: Annotated[
+        list[str] | None, typer.Option(help="steps (the same computing for every size) or epochs; repeatable.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each training, for --schedule steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of each training, for --schedule epochs.")] = None,
+    repeats: Annotated[int, typer.Option(help="Subsets, wrong labels and networks of every condition.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Folder; what is done there is not done again.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Minutes; 0 tells what is there.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Trainings at once, one thread each; by default one a core, on a GPU one.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9, before the schedule.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = 0.0,
+    seed: options.Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "float32",
+    label_column: options.LabelColumn = None,
+    test_label_column: Annotated[str | None, typer.Option(help="Column of the test labels.")] = None,
+    image_column: options.ImageColumn = None,
+    limit: options.Limit = None,
+    root: options.Root = None,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    debug: options.Debug = False,
+) -> None:
+    """What does a wrong label cost? Are more labels or better ones worth more?"""
+    from textwrap import wrap
+
+    from winnow.bench.mislabel_command import run_mislabel
+    from winnow.bench.mislabel_words import WIDTH, table_lines
+    from winnow.cli.bench_progress import BenchProgress
+    from winnow.cli.terminal import bold, next_step
+    from winnow.errors import WinnowError
+
+    lengths = {"steps": steps, "epochs": epochs}
+    wanted = schedule or [name for name, length in lengths.items() if length is not None] or ["steps"]
+    opening = {
+        "data": data,
+        "test": test,
+        "label_column": label_column,
+        "test_label_column": test_label_column,
+        "image_column": image_column,
+        "limit": limit,
+    }
+    progress = BenchProgress(quiet or json_output)
+    found = run_mislabel(
+        {name: value for name, value in opening.items() if value is not None},
+        out or Path("runs") / f"mislabel-{options.stem(data)}",
+        root=root,
+        workers=workers,
+        budget_minutes=budget,
+        progress=progress,
+        sizes=_numbers("sizes", sizes, int),
+        rates=_numbers("rates", rates, float),
+        kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
+        class_map=class_map,
+        methods=method,
+        models=model,
+        schedules=[(name, lengths.get(name)) for name in wanted],
+        repeats=repeats,
+        seed=seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        device=device,
+        precision=precision,
+    )
+    progress.finish()
+    if json_output:
+        print(json.dumps(found.summary))
+    elif not quiet:
+        answer = found.summary["answer"]
+        sentence = f"{answer['sentence']}." if answer else "Too few trainings are finished for an answer."
+        for line in wrap(sentence, WIDTH):
+            print(bold(line))
+        for line in table_lines(found.summary):
+            print(line)
+        print(f"Table    {found.csv}")
+        print(f"Report   {found.report}")
+        if found.outcome.left:
+            print(next_step("the same command", f"for the {found.outcome.left:,} trainings that are left"))
+        else:
+            print(next_step("winnow train FOLDER", "says which of your own labels look wrong"))
+    if found.outcome.failed:
+        raise WinnowError(found.failure)
+
+
+def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list[int] | list[float] | None:
+    from winnow.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--{name} {text}: must be numbers with commas between them") from None
