@@ -146,7 +146,7 @@ def environment(commands: Mapping[str, Any]) -> dict[str, str | None]:
     for name in sorted(os.environ):
         if name.startswith(PREFIX):
             key = _spelt(name.removeprefix(PREFIX).lower())
-            found[name] = f"--{key}" if key in every else {"data": "--root"}.get(key)
+            found[name] = "--root" if key == "data" else f"--{key}" if key in every else None
     return found
 
 
@@ -167,7 +167,7 @@ def _from_environment(ctx: Any, parameters: Mapping[str, Any]) -> dict[str, Any]
         key = _key(parameter)
         variable = PREFIX + key.replace("-", "_").upper()
         text = os.environ.get(variable)
-        if text and key not in _NEVER:
+        if text and key not in _NEVER and variable != f"{PREFIX}DATA":  # that is where built-in collections lie
             value: Any = text
             if parameter.is_flag:
                 value = _WORDS.get(text.lower(), text)
