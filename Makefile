@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 RUN := OMP_NUM_THREADS=1 $(BIN)/python
 
-.PHONY: setup demo test check lint types imports licences docs slow hostile bench constraints clean
+.PHONY: setup demo test check lint types imports licences docs slow hostile bench relations relations-oldest constraints clean
 
 setup: $(STAMP)
 
@@ -52,6 +52,14 @@ hostile: setup
 
 bench: setup
 	$(RUN) -m benchmarks
+
+# What papers and we claim of the methods, over seeds: every grid of winnow/bench/relations, recorded.
+relations: setup
+	$(RUN) -m benchmarks.relations
+
+# The two whose records are oldest; their new records stay out of the repository.
+relations-oldest: setup
+	folder=$$(mktemp -d) && $(RUN) -m benchmarks.relations --oldest 2 --out $$folder
 
 constraints: setup
 	(echo "# Versions that are tested together; made by the resolver. Refresh: make constraints"; \

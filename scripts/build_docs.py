@@ -37,8 +37,12 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))  # the script beside this one, also for tests that load this one
+import leaderboard
+
 ROOT = Path(__file__).resolve().parent.parent
 METHOD_PAGES = Path("docs/methods")
+LEADERBOARD = Path("docs/leaderboard.md")
 LANGUAGES = ("python", "sh", "console")
 _SECONDS_A_COMMAND = 120
 _SLOW_IMPORTS = ["winnow.cli", "winnow.train.fit", "winnow.report.run", "winnow.noise.write"]
@@ -54,7 +58,7 @@ def generated_pages() -> dict[Path, str]:
     """Content of every generated page by its path relative to the repository."""
     from winnow.methods import METHODS
 
-    pages = {METHOD_PAGES / "index.md": _index_page(METHODS)}
+    pages = {METHOD_PAGES / "index.md": _index_page(METHODS), LEADERBOARD: leaderboard.page(ROOT)}
     for name, method in METHODS.items():
         pages[METHOD_PAGES / f"{name}.md"] = _method_page(name, method)
     return pages
@@ -541,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pages = generated_pages()
     if given.write:
         write_pages(ROOT, pages)
-        print(f"{len(pages)} pages written to {METHOD_PAGES}")
+        print(f"{len(pages)} pages written to {METHOD_PAGES} and {LEADERBOARD}")
         return 0
     wrong = outdated(ROOT, pages)
     print("\n".join(wrong) or f"{len(pages)} generated pages are up to date")

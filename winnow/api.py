@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from winnow.data.source import Source
 from winnow.report.run import write_run_report
 from winnow.train.fit import Run, Settings
 from winnow.train.fit import fit as _fit
+from winnow.train.loggers import Logger
 from winnow.train.progress import Progress
 
 __all__ = ["Run", "fit", "open_source"]
@@ -37,6 +39,7 @@ def fit(
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    loggers: Sequence[Logger] = (),
     **hyperparameters: Any,
 ) -> Run:
     """Trains an image classifier on noisy labels and says which labels it doubts.
@@ -63,6 +66,7 @@ def fit(
         resume: go on with what `out` holds.
         force: replace what `out` holds.
         progress: hears of the work.
+        loggers: get settings, epochs and summary beside the run folder, see `winnow.train.loggers`.
         hyperparameters: of the method.
 
     Returns:
@@ -100,6 +104,7 @@ def fit(
         resume=resume,
         force=force,
         progress=progress,
+        loggers=loggers,
     )
     write_run_report(run.folder, source.pictures.read)
     return run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from winnow.bench import grid_cell, shared
-from winnow.bench.command import shipped
+from winnow.bench.command import run_grid, shipped
 from winnow.bench.grid import Entry, made_grid, parsed_method, parsed_noise, read_grid
 from winnow.bench.grid_cell import with_noise
 from winnow.bench.shared import Data
@@ -77,6 +77,14 @@ def test_the_plain_control_and_each_methods_fair_control_stand_beside():
 def test_the_control_averages_over_the_same_window_as_the_method():
     grid = made_grid(SMALL | {"method": [{"name": "winnow", "set": {"window": 4}}]}, "trial")
     assert grid.controls["winnow window=4.0"] == "cross-entropy averaging=true window=4.0"
+
+
+def test_a_label_does_not_depend_on_the_order_in_which_options_are_written():
+    labels = {
+        made_grid(SMALL | {"method": [{"name": "bootstrap-sharp", "set": options}]}, "trial").entries[-1].label
+        for options in ({"sharpness": 2.0, "beta": 0.9}, {"beta": 0.9, "sharpness": 2.0})
+    }
+    assert labels == {"bootstrap-sharp beta=0.9 sharpness=2.0"}
 
 
 def test_a_default_value_written_out_is_the_same_entry():
@@ -178,6 +186,9 @@ def test_every_shipped_grid_is_well_formed_in_every_size(path):
             assert row["source"]
             assert row["differs"]
             assert 0 < row["accuracy"] <= 1
+            assert row["method"] in labels
+            assert json.dumps(row["noise"], sort_keys=True) in kinds
+            assert row.get("data") in (None, *(part.opening["data"] for part in grid.parts))
 
 
 def test_the_noise_of_a_cell_keeps_the_truth_for_evaluation(digits):
@@ -223,6 +234,88 @@ def test_a_cell_trains_and_tells_everything_twice_the_same(monkeypatch, digits):
     assert first["noise"]["realised_rate"] == pytest.approx(0.3, abs=0.03)
     assert 0 <= first["label_quality_auroc"] <= 1
     assert first["given_label_accuracy"] == pytest.approx(1 - first["noise"]["realised_rate"])
+
+
+@pytest.fixture
+def donors(tmp_path):
+    """Pictures of one bright colour each, without labels."""
+    from PIL import Image
+
+    (tmp_path / "foreign").mkdir()
+    for number in range(60):
+        Image.new("L", (8, 8), 190 + number).save(tmp_path / "foreign" / f"{number}.png")
+    return str(tmp_path / "foreign")
+
+
+def open_set_grid(donor):
+    noise = [{"kind": "open-set", "donor": donor, "rate": 0.4}, {"kind": "open-set", "donor": "uniform", "rate": 0.4}]
+    return made_grid(SMALL | {"noise": [*noise, {"kind": "none"}], "data": [{"data": "digits", "limit": 100}]}, "trial")
+
+
+def test_foreign_images_come_from_the_collection_that_the_noise_names(tmp_path, donors):
+    grid = open_set_grid(donors)
+    assert grid.donors == [donors]
+    foreign = shared.prepare(shared.donor_opening(donors), tmp_path / "work")
+    source = open_source("digits", limit=100)
+    # The record names it as the grid does, wherever it lies.
+    noise = {"kind": "open-set", "donor": "foreign.d", "rate": 0.4, "seed": 0}
+    noisy, told = with_noise(source, noise, foreign.train)
+    replaced = np.flatnonzero([np.ptp(noisy.pictures.read(row)) == 0 for row in range(100)])
+    values = [int(noisy.pictures.read(row)[0, 0, 0]) for row in replaced]
+    assert len(replaced) == pytest.approx(40, abs=5)
+    assert len(set(values)) == len(values)
+    assert min(values) >= 190
+    assert (noisy.noisy_labels == source.noisy_labels).all()
+    assert "images of foreign.d," in told["convention"]
+
+
+def test_a_cell_is_known_by_its_donors_too_and_a_cell_without_them_is_not(tmp_path, donors):
+    from PIL import Image
+
+    grid = open_set_grid(donors)
+    data = [shared.prepare(grid.parts[0].opening, tmp_path / "work")]
+
+    def keys():
+        opened = {donors: shared.prepare(shared.donor_opening(donors), tmp_path / "work")}
+        grid.check_noise(data, opened)
+        return [cell.key for cell in grid.cells(data, opened) if cell.config["seed"] == 0]
+
+    before = keys()
+    Image.new("L", (8, 8), 3).save(f"{donors}/7.png")
+    changed = [one != other for one, other in zip(before, keys(), strict=True)]
+    with_donor = [cell.config["noise"].get("donor") == donors for cell in grid.cells(data, {donors: data[0]})]
+    assert changed == with_donor[: len(changed)]
+
+
+@pytest.mark.slow
+def test_workers_find_the_donors(tmp_path, donors):
+    content = SMALL | {
+        "noise": [{"kind": "open-set", "donor": donors, "rate": 0.4}],
+        "data": [{"data": "digits", "limit": 100}],
+        "method": ["cross-entropy"],
+        "seeds": 1,
+        "train": {"epochs": 1, "model": "mlp", "device": "cpu", "precision": "float32"},
+    }
+    found = run_grid(made_grid(content, "trial"), tmp_path / "out", workers=1)
+    assert found.outcome.done == 1
+    assert found.records[0]["result"]["noise"]["realised_rate"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_file_is_found_among_the_built_in_collections_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "files").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "files" / "few.npz", x=images, y=np.array([0, 1, 0, 1, 0, 1]))
+    opening = {"data": "few.npz", "test": "few.npz"}
+    found = shared.prepare(opening, tmp_path / "work", root=tmp_path / "files")
+    assert (found.train.pictures.array == images).all()
+    assert found.test is not None
+    monkeypatch.setenv("WINNOW_DATA", str(tmp_path / "files"))
+    assert shared.opened(opening).fingerprint == found.fingerprint
+    monkeypatch.delenv("WINNOW_DATA")
+    shared.shared.cache_clear()
+    with pytest.raises(InputError, match=r"few\.npz"):
+        shared.opened(opening)
 
 
 def test_a_relation_without_its_methods_is_not_measured():

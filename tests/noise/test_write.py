@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -17,7 +18,7 @@ from winnow.cli.noise import noise as noise_command
 from winnow.data.open import open_source
 from winnow.errors import InputError, MachineError, UsageError
 from winnow.noise.kinds import make_noise
-from winnow.noise.summary import sentence
+from winnow.noise.summary import rounding, sentence
 from winnow.noise.write import labels_hash, write_noisy
 
 
@@ -324,3 +325,30 @@ def test_the_command_takes_donors_from_another_collection(run, photos, tmp_path)
     assert f"replaced by images of {photos}" in result.stdout
     assert "of the images are now foreign" in result.stdout
     assert sum(pq.read_table(out)["foreign"].to_pylist()) > 0
+
+
+def test_a_source_is_never_overwritten(run, photos, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n" + "".join(f"photos/{n}.png,{'ab'[n % 2]}\n" for n in range(6)))
+    before = table.read_bytes()
+
+    done = run(table, "--rate", "0.5", "--out", table, "--force")
+
+    assert isinstance(done.exception, InputError)
+    assert "is read as well, and a source is never changed" in str(done.exception)
+
+    assert table.read_bytes() == before
+
+
+def test_a_rate_that_small_classes_cannot_give_is_told():
+    labels = np.arange(50)
+    source = replace(open_source("digits", limit=50), noisy_labels=labels, class_names=tuple(map(str, labels)))
+
+    none = make_noise(source, "symmetric", 0.4)
+    drawn = make_noise(source, "symmetric", 0.4, draw="expected")
+
+    # One image a class: 0.4 of an image is none.
+    assert none.flipped.sum() == 0
+    assert str(rounding(source, none)).startswith("40.0 % of the labels should be wrong, 0.0 % are")
+    assert rounding(source, drawn) is None
+    assert rounding(open_source("digits"), make_noise(open_source("digits"), "symmetric", 0.4)) is None

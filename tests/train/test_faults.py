@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import winnow.train.checkpoint as checkpoint_module
 from tests.contract.harness import Crash, Script, build, fingerprint
 from tests.contract.toys import FreshStudent, TwoNetworks
 from winnow.data.open import open_source
-from winnow.errors import InputError, MachineError
+from winnow.errors import InputError, MachineError, UsageError
 from winnow.methods.base import Method
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.winnow import Winnow
@@ -315,3 +317,76 @@ def test_what_a_process_left_that_was_killed_before_it_began_is_no_obstacle(tmp_
 def test_a_short_run_whose_every_step_is_undefined_fails_too(tmp_path):
     with pytest.raises(Diverged, match="all 5 steps of an epoch"):
         build(undefined(range(1000)), tmp_path, Tolerant(), epochs=2).run()
+
+
+def run_files(path):
+    return {
+        p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"
+    }
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config({"schema_version": 1, "command": "old"})
+    folder.write_json("summary.json", {"old": True})
+    (folder.checkpoints / "weights").write_bytes(b"old weights")
+    folder.close()
+    return tmp_path / "run"
+
+
+def test_force_takes_an_earlier_run_away_only_when_the_new_one_begins(old_run):
+    before = run_files(old_run)
+
+    folder = RunFolder(old_run, force=True)
+    (folder.checkpoints / "weights").write_bytes(b"new weights")
+    folder.close()  # something was wrong with the new command
+    assert run_files(old_run) == before
+
+    folder = RunFolder(old_run, force=True)
+    folder.write_config({"schema_version": 1, "command": "new"})
+    folder.close()
+    assert list(run_files(old_run)) == ["config.toml"]
+    assert b"new" in run_files(old_run)["config.toml"]
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from winnow.train.run_folder import RunFolder
+
+left, rename = int(sys.argv[2]), Path.rename
+
+def dying(self, target):
+    global left
+    if not left:
+        os._exit(9)
+    left -= 1
+    return rename(self, target)
+
+Path.rename = dying
+RunFolder(Path(sys.argv[1]), force=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_a_process_that_dies_while_it_replaces_a_run_leaves_the_earlier_one(old_run, moved):
+    before = run_files(old_run)
+
+    done = subprocess.run([sys.executable, "-c", DIES, str(old_run), str(moved)], check=False)
+
+    assert done.returncode == (9 if moved < 3 else 0)  # checkpoint, summary and configuration are moved
+    RunFolder(old_run, resume=True).close()
+    assert run_files(old_run) == before
+
+
+def test_a_wrong_option_beside_force_costs_nothing(old_run):
+    before = run_files(old_run)
+
+    with pytest.raises(UsageError):
+        fit(open_source("digits", limit=40), Settings(method="nosuch"), old_run, force=True)
+    with pytest.raises(UsageError):
+        fit(open_source("digits", limit=40), Settings(model="timm:nosuch"), old_run, force=True)
+
+    assert run_files(old_run) == before

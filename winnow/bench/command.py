@@ -15,7 +15,7 @@ from winnow.bench.grid import FUNCTION, Grid, made_grid, parsed_method, parsed_n
 from winnow.bench.page import write_bench_page
 from winnow.bench.results import Record, Results
 from winnow.bench.runner import CellProgress, Outcome, clear_runs, run_cells
-from winnow.bench.shared import Data, prepare
+from winnow.bench.shared import Data, donor_opening, prepare
 from winnow.bench.table import csv_text, sentence, summary, table_lines
 from winnow.bench.verdicts import Verdict, judged
 from winnow.errors import InputError, UsageError
@@ -193,7 +193,7 @@ def run_grid(
     Args:
         grid: from `wanted_grid`.
         out: the folder; results of other grids in it stay.
-        root: where the files of built-in collections lie.
+        root: where the files of built-in collections lie, see `prepare`.
         workers: trainings at once; by default one a core, on an accelerator one.
         budget_minutes: see `run_cells`.
         progress: hears of the work.
@@ -212,8 +212,9 @@ def run_grid(
     with Results(out / RESULTS) as results, _taken_away_if_empty(work, results):
         clear_runs(work)
         data = [prepare(part.opening, work, root=root, progress=progress.stage) for part in grid.parts]
-        grid.check_noise(data)
-        cells = grid.cells(data)
+        donors = {name: prepare(donor_opening(name), work, root=root, progress=progress.stage) for name in grid.donors}
+        grid.check_noise(data, donors)
+        cells = grid.cells(data, donors)
         progress.understood("Data", _data_words(grid, data))
         done = sum(results.done(key) for key in {cell.key for cell in cells})
         progress.understood("Plan", _plan_words(grid, len({cell.key for cell in cells}), done))

@@ -150,8 +150,8 @@ def compared(records: Sequence[Record], controls: Mapping[str, str]) -> list[Con
 
 
 def labelled(method: str, options: Mapping[str, Any]) -> str:
-    """A method and its options in one line, such as `cross-entropy averaging=true`."""
-    return " ".join([method, *(f"{name}={_shown(value)}" for name, value in options.items())])
+    """A method and its options, by name, in one line, such as `cross-entropy averaging=true`."""
+    return " ".join([method, *(f"{name}={_shown(value)}" for name, value in sorted(options.items()))])
 
 
 def data_label(opening: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from winnow.bench.cells import Cell, canonical, code_version
+from winnow.bench.cells import Cell, canonical, code_version, hashed
 from winnow.bench.comparison import labelled
-from winnow.bench.grid_cell import with_noise
+from winnow.bench.grid_cell import donor_of, with_noise
 from winnow.bench.shared import OPENING, Data
 from winnow.errors import InputError, UsageError
 from winnow.methods import find_method, hyperparameters, parsed_hyperparameters
@@ -31,6 +31,7 @@ _METHOD = ("name", "set")
 _TRAIN = tuple(item.name for item in fields(Settings) if item.name not in ("method", "seed", "hyperparameters"))
 _PUBLISHED = ("method", "data", "noise", "accuracy", "source", "differs")
 _RELATION = ("claim", "better", "than", "data", "noise", "measure", "by")
+_NO_DONORS: Mapping[str, Data] = {}
 _NOISE = ("kind", *(name for name in inspect.signature(make_noise).parameters if name not in ("source", "progress")))
 
 
@@ -93,29 +94,46 @@ class Grid:
     published: Sequence[Mapping[str, Any]] = ()
     relations: Sequence[Mapping[str, Any]] = ()
 
-    def check_noise(self, data: Sequence[Data]) -> None:
+    @property
+    def donors(self) -> list[str]:
+        """The collections that foreign images come from."""
+        found = [donor_of(noise) for part in self.parts for noise in part.noise]
+        return [donor for donor in dict.fromkeys(found) if donor is not None]
+
+    def check_noise(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> None:
         """Makes each noise once, so that a class map that does not fit is told before anything runs.
+
+        Args:
+            data: one for each part.
+            donors: those of `donors`, by name.
 
         Raises:
             UsageError, InputError: see `make_noise`.
         """
         for part, opened in zip(self.parts, data, strict=True):
             for noise in part.noise:
-                with_noise(opened.train, _seeded(noise, self.seeds[0]))
+                donor = donor_of(noise)
+                foreign = donors[donor].train if donor is not None else None
+                with_noise(opened.train, _seeded(noise, self.seeds[0]), foreign)
 
-    def cells(self, data: Sequence[Data]) -> list[Cell]:
+    def cells(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> list[Cell]:
         """All cells, seed by seed, so that an early stop leaves whole comparisons.
 
         Args:
             data: one for each part, for the fingerprints.
+            donors: see `check_noise`.
         """
-        return list(self._cells(data))
+        return list(self._cells(data, donors))
 
-    def _cells(self, data: Sequence[Data]) -> Iterator[Cell]:
+    def _cells(self, data: Sequence[Data], donors: Mapping[str, Data]) -> Iterator[Cell]:
         modules = ("winnow.bench.grid_cell", "winnow.bench.shared")
         for seed in self.seeds:
             for part, opened in zip(self.parts, data, strict=True):
                 for noise in part.noise:
+                    donor = donor_of(noise)
+                    images = opened.fingerprint
+                    if donor is not None:
+                        images = hashed(images.encode(), donors[donor].fingerprint.encode())
                     for entry in self.entries:
                         config = {
                             "data": dict(part.opening),
@@ -128,7 +146,7 @@ class Grid:
                         passes = (part.train.get("epochs") or 20) * find_method(entry.method).cost
                         yield Cell(
                             config,
-                            data=opened.fingerprint,
+                            data=images,
                             code=code_version(entry.method, *modules),
                             cost=passes * len(opened.train),
                         )

@@ -14,6 +14,7 @@ from winnow.bench import shared
 from winnow.bench.cells import canonical
 from winnow.data.source import Source
 from winnow.labels.truth import CleanLabels
+from winnow.noise.donors import MADE
 from winnow.noise.kinds import make_noise
 from winnow.noise.noisy_source import noisy_source
 from winnow.train.fit import Settings, fit
@@ -77,12 +78,19 @@ def run(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def with_noise(source: Source, noise: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+def donor_of(noise: Mapping[str, Any]) -> str | None:
+    """The collection that foreign images come from; None if there are none, or they are made."""
+    donor = noise.get("donor")
+    return None if donor in MADE else donor
+
+
+def with_noise(source: Source, noise: Mapping[str, Any], donor: Source | None = None) -> tuple[Source, dict[str, Any]]:
     """A source with labels made wrong, its own kept as the truth; and the noise as it came out.
 
     Args:
         source: the collection.
         noise: `kind`, and what else `make_noise` takes; the kind `none` leaves the labels as they stand.
+        donor: the collection that `donor_of` names.
 
     Raises:
         UsageError, InputError: see `make_noise`.
@@ -93,6 +101,9 @@ def with_noise(source: Source, noise: Mapping[str, Any]) -> tuple[Source, dict[s
             # Without a column of the truth the labels are the best that is known of it.
             return replace(source, clean_labels=CleanLabels(labels)), {"convention": "labels as given"}
         return source, {"realised_rate": 1 - truth.accuracy(labels), "convention": "labels as given"}
+    if donor is not None:
+        # As the grid names it: what a record says must not tell where somebody's files lie.
+        noise = {**noise, "donor": replace(donor, address=noise["donor"])}
     made = make_noise(source, **noise)
     return noisy_source(source, made), {"realised_rate": made.realised_rate, "convention": made.convention}
 
@@ -101,7 +112,9 @@ def with_noise(source: Source, noise: Mapping[str, Any]) -> tuple[Source, dict[s
 def _noisy(text: str) -> tuple[Source, dict[str, Any]]:
     """The methods of a condition follow each other, and learn from the same labels."""
     data, noise = json.loads(text)
-    return with_noise(shared.opened(data).train, noise)
+    donor = donor_of(noise)
+    donors = shared.opened(shared.donor_opening(donor)).train if donor is not None else None
+    return with_noise(shared.opened(data).train, noise, donors)
 
 
 def _accelerator(device: str) -> dict[str, Any]:

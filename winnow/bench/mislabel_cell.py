@@ -35,7 +35,7 @@ from winnow.train.clock import Clock
 from winnow.train.device import Device
 from winnow.train.interrupt import StopRequest
 from winnow.train.optimizers import Optimizers
-from winnow.train.trainer import EpochEnd, Trainer
+from winnow.train.trainer import EpochEnd, Listener, Trainer
 
 MARKS = (0.1, 0.25, 0.5, 0.75)
 """Shares of the training after which memorising is measured, beside the end."""
@@ -76,9 +76,8 @@ def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
         return PlainViews(torch.from_numpy(pixels).to(device.torch_device), preprocessing, run_seed)
 
     train_views = views(images)
-    spec = ModelSpec(
-        config["model"], preprocessing.size, preprocessing.channels, pool.source.num_classes, _patches(train_views)
-    )
+    patches = whitening_patches(train_views)
+    spec = ModelSpec(config["model"], preprocessing.size, preprocessing.channels, pool.source.num_classes, patches)
     every = np.arange(len(rows))
     problem = Problem(pool.source.class_names, labels, every, every[:0], spec, run_seed, Memory(len(rows)))
     method = build(find_method(config["method"]), problem, {})
@@ -95,7 +94,7 @@ def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
         test=views(pool.test_images),
         test_labels=pool.test_labels,
     )
-    trainer = _trainer(method, problem, train_views, device, meter, config)
+    trainer = plain_trainer(method, problem, train_views, device, meter, config)
     trainer.run()
     return {
         "realised_rate": float((labels != pool.labels[rows]).mean()),
@@ -150,9 +149,19 @@ def in_steps(plan: Sequence[Phase], steps: int, epoch_steps: int) -> list[Phase]
     return [replace(phase, epochs=0, steps=int(n)) for phase, n in zip(plan, lengths, strict=True) if n]
 
 
-def _trainer(
-    method: Method, problem: Problem, views: Views, device: Device, meter: _Meter, config: Mapping[str, Any]
+def plain_trainer(
+    method: Method, problem: Problem, views: Views, device: Device, listener: Listener, config: Mapping[str, Any]
 ) -> Trainer:
+    """A trainer as every study has it: SGD, so many steps or epochs, nothing saved.
+
+    Args:
+        method: on its device.
+        problem: the one it was built from.
+        views: of the training images.
+        device: where to train.
+        listener: hears of the steps.
+        config: of the cell: `batch_size`, `schedule` (`steps` or `epochs`), `length`, `learning_rate`, `weight_decay`.
+    """
     batch = whole_batch(problem.num_samples, config["batch_size"])
     epoch_steps = problem.num_samples // batch
     in_epochs = config["schedule"] == "epochs"
@@ -165,7 +174,7 @@ def _trainer(
         batch_size=batch,
         learning_rate=config["learning_rate"],
         checkpoints=_Unsaved(),
-        listener=meter,
+        listener=listener,
         stop=StopRequest(),
         epoch_checkpoint_seconds=math.inf,
         checkpoint_seconds=math.inf,
@@ -293,6 +302,7 @@ def _share(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _patches(views: Views) -> Tensor:
+def whitening_patches(views: Views) -> Tensor:
+    """At most 1,000 images, for networks whose first layer follows the data."""
     rows = np.arange(0, len(views.pixels), max(1, len(views.pixels) // 1000))[:1000]
     return views.view("plain", rows, 0, "whitening").cpu()

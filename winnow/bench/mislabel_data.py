@@ -67,7 +67,7 @@ def pool_of(data: Data) -> Pool:
     Raises:
         InputError: the data cannot be used.
     """
-    source, images = _readable(data.train)
+    source, images = readable(data.train)
     if source.num_classes < 2:
         raise InputError(f"{source.address}: there is one class only, so that no label can be wrong")
     rows = stratified_order(source.noisy_labels, stream_key(0, "mislabel split"))
@@ -76,7 +76,7 @@ def pool_of(data: Data) -> Pool:
         test_images, test_labels = images[rows[:number]], source.noisy_labels[rows[:number]]
         rows = rows[number:]
     else:
-        test, test_images = _readable(data.test, size=images.shape[1])
+        test, test_images = readable(data.test, size=images.shape[1])
         test_images = with_channels(test_images, images.shape[3])
         test_labels = test.noisy_labels
     held_out = min(LARGEST_VALIDATION, len(rows) // _VALIDATION_SHARE)
@@ -89,7 +89,12 @@ def shared_pool(opening: str) -> Pool:
     return pool_of(opened(json.loads(opening)))
 
 
-def _readable(source: Source, size: int | None = None) -> tuple[Source, np.ndarray]:
+def readable(source: Source, size: int | None = None) -> tuple[Source, np.ndarray]:
+    """The images that can be read and have a label, and their pixels, uint8 (N, size, size, channels).
+
+    Raises:
+        InputError: there are none.
+    """
     collection = load(source, size=size)
     labelled = source.noisy_labels[collection.rows] >= 0
     if not labelled.any():

@@ -127,7 +127,7 @@ def _published(item: Mapping[str, Any], conditions: Sequence[Condition]) -> list
         (
             row.mean()
             for condition in conditions
-            if condition.noise == noise and condition.data.split(",")[0] == item.get("data", condition.data)
+            if condition.noise == noise and item.get("data") in (None, condition.data.split(",")[0])
             for row in condition.rows
             if row.method == item.get("method")
         ),

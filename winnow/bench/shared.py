@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from winnow.bench.cells import canonical, hashed
+from winnow.data.builtin import builtin_names
 from winnow.data.collection import load
 from winnow.data.open import open_source, open_test
 from winnow.data.pictures import ArrayPictures, JoinedPictures
@@ -34,6 +36,7 @@ OPENING = (
 )
 """What may stand in a configuration beside `data`, `test` and `test_label_column`; see `winnow.open_source`."""
 
+_OF_DONORS = "unlabelled_ok"
 _META, _DECODED, _RUNS = "meta.json", "decoded", "runs"
 _folder: Path | None = None
 
@@ -63,10 +66,12 @@ def prepare(
     """In the runner's process, before any cell: opens a collection and leaves it decoded for the workers.
 
     Args:
-        opening: what a cell's configuration says of its data: `data` (DATA as a person types it) and perhaps `test`,
-            `test_label_column` and what `OPENING` names.
+        opening: what a cell's configuration says of its data: `data` (DATA as a person types it; a file that is not
+            there is looked for in `root`) and perhaps `test`, `test_label_column` and what `OPENING` names; or
+            `donor_opening`.
         folder: the runner's own; what was decoded there for the same files is used again.
-        root: where the files of built-in collections lie.
+        root: where the files of built-in collections lie, and those that are named without a folder; by default the
+            environment variable WINNOW_DATA.
         progress: hears of the reading: what, pictures done, pictures in all.
 
     Raises:
@@ -82,6 +87,11 @@ def prepare(
         meta = {"fingerprint": found, "root": str(root) if root else None}
         atomic_write(place / _META, json.dumps(meta).encode())
     return _mapped(train, test, place, found)
+
+
+def donor_opening(donor: str) -> dict[str, Any]:
+    """The `opening` of a collection whose images stand in for others: its labels are not needed, nor its test set."""
+    return {"data": donor, _OF_DONORS: True}
 
 
 def use(folder: Path | None) -> None:
@@ -163,19 +173,30 @@ def _pictures_digest(pictures: Pictures) -> bytes:
 
 
 def _opened(opening: Mapping[str, Any], root: Path | None) -> tuple[Source, Source | None]:
-    known = ("data", "test", "test_label_column", *OPENING)
+    known = ("data", "test", "test_label_column", _OF_DONORS, *OPENING)
     for name in opening:
         if name not in known:
             raise UsageError(f"data: no setting '{name}' ({', '.join(known)})")
-    reading = {name: opening[name] for name in OPENING if name in opening}
-    train = open_source(opening["data"], root=root, **reading)
+    reading = {name: opening[name] for name in (_OF_DONORS, *OPENING) if name in opening}
+    train = open_source(_found(opening["data"], root), root=root, **reading)
+    if _OF_DONORS in opening:
+        return train, None
     if train.is_multilabel:
         raise InputError(f"{train.address}: its images may have several labels; a grid needs one label an image")
     if "test" not in opening:
         return train, train.test() if train.test else None
     only_train = ("label_column", "clean_label_column", "limit")
     reading = {name: value for name, value in reading.items() if name not in only_train}
-    return train, open_test(opening["test"], train, root=root, label_column=opening.get("test_label_column"), **reading)
+    test = _found(opening["test"], root)
+    return train, open_test(test, train, root=root, label_column=opening.get("test_label_column"), **reading)
+
+
+def _found(data: str, root: Path | None) -> str:
+    """DATA, or the file of that name among the built-in collections' files: grids that come along name it so."""
+    folder = root or os.environ.get("WINNOW_DATA")
+    if folder and data not in builtin_names() and not Path(data).exists() and (Path(folder) / data).is_file():
+        return str(Path(folder) / data)
+    return data
 
 
 def _place(folder: Path, opening: Mapping[str, Any]) -> Path:

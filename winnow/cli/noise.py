@@ -94,7 +94,7 @@ def noise(
     from winnow.errors import InputError
     from winnow.noise.donors import MADE
     from winnow.noise.kinds import make_noise
-    from winnow.noise.summary import lines, summary
+    from winnow.noise.summary import lines, rounding, summary
     from winnow.noise.write import check_output, write_noisy
 
     if out.exists() and not force:
@@ -115,6 +115,9 @@ def noise(
         on_duplicate=on_duplicate,
         limit=limit,
     )
+    for read in (data, donor):
+        if read and out.exists() and Path(read).exists() and out.samefile(read):
+            raise InputError(f"{out}: is read as well, and a source is never changed; choose another --out")
     check_output(source, out)
     donors = open_data(donor, unlabelled_ok=True) if donor and donor not in MADE else donor
     progress = TerminalProgress(quiet or as_json)
@@ -134,6 +137,8 @@ def noise(
         progress=lambda done, total: progress.stage("reading", done, total),
     )
     progress.finish()
+    if (rounded := rounding(source, made)) is not None:
+        progress.warning(rounded)
     write_noisy(source, made, out)
     warn_of_formulas(out)
     if as_json:

@@ -79,7 +79,7 @@ def open_with_test(
 
 def refuse_beside_record(context: typer.Context, run: str) -> None:
     """`--resume RUN` takes every setting from the run's own record, so none may be given beside it."""
-    kept = {"data", "resume", "stream", "quiet", "verbose", "json_output", "debug"}
+    kept = {"data", "resume", "stream", "log", "quiet", "verbose", "json_output", "debug"}
     given = [
         name
         for name in context.params

@@ -128,6 +128,109 @@ def mislabel(
         raise WinnowError(found.failure)
 
 
+@study.command(cls=ConfiguredCommand)
+def web(
+    data: Annotated[str, typer.Argument(help="The crawl, as DATA: labels are the classes searched for.")],
+    test: Annotated[str | None, typer.Option(help="Clean test images; by default DATA's own.")] = None,
+    rank_column: Annotated[str | None, typer.Option(help="Column of the place in the results, for caps.")] = None,
+    clean_label_column: Annotated[
+        str | None, typer.Option(help="Column of true or checked labels, empty where nobody looked.")
+    ] = None,
+    foreign_column: Annotated[
+        str | None, typer.Option(help="Column that is true for images of no class; by default 'foreign'.")
+    ] = None,
+    annotate: Annotated[str | None, typer.Option(help="Images to ask annotators about, such as 100,300.")] = None,
+    caps: Annotated[str | None, typer.Option(help="Images of a class at most, such as 100,800.")] = None,
+    likeness: Annotated[
+        float | None, typer.Option(help="What counts as a copy, in [0, 1]; by default calibrated.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="By default cross-entropy.")] = None,
+    model: Annotated[str | None, typer.Option(help="A network.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each training.")] = None,
+    repeats: Annotated[int, typer.Option(help="Networks and random choices of every part.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Folder; what is done there is not done again.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Minutes; 0 tells what is there.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Trainings at once, one thread each; by default one a core, on a GPU one.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9, before the schedule.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = 0.0,
+    seed: options.Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "float32",
+    label_column: options.LabelColumn = None,
+    test_label_column: Annotated[str | None, typer.Option(help="Column of the test labels.")] = None,
+    image_column: options.ImageColumn = None,
+    limit: options.Limit = None,
+    root: options.Root = None,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    debug: options.Debug = False,
+) -> None:
+    """What is a crawl of the web worth? What to remove, what to annotate?"""
+    from textwrap import wrap
+
+    from winnow.bench.web_command import run_web
+    from winnow.bench.web_words import WIDTH, table_lines
+    from winnow.cli.bench_progress import BenchProgress
+    from winnow.cli.terminal import bold, next_step
+    from winnow.errors import WinnowError
+
+    opening = {
+        "data": data,
+        "test": test,
+        "label_column": label_column,
+        "clean_label_column": clean_label_column,
+        "test_label_column": test_label_column,
+        "image_column": image_column,
+        "limit": limit,
+    }
+    progress = BenchProgress(quiet or json_output)
+    found = run_web(
+        {name: value for name, value in opening.items() if value is not None},
+        out or Path("runs") / f"web-{options.stem(data)}",
+        rank_column=rank_column,
+        foreign_column=foreign_column,
+        likeness=likeness,
+        root=root,
+        workers=workers,
+        budget_minutes=budget,
+        progress=progress,
+        budgets=_numbers("annotate", annotate, int),
+        caps=_numbers("caps", caps, int),
+        method=method,
+        model=model,
+        steps=steps,
+        repeats=repeats,
+        seed=seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        device=device,
+        precision=precision,
+    )
+    progress.finish()
+    if json_output:
+        print(json.dumps(found.summary))
+    elif not quiet:
+        for sentence in found.summary["sentences"] or ["No training is finished yet."]:
+            for line in wrap(sentence, WIDTH):
+                print(bold(line))
+        for line in table_lines(found.summary):
+            print(line)
+        print(f"Fates    {found.fates}")
+        print(f"Table    {found.csv}")
+        print(f"Report   {found.report}")
+        if found.outcome.left:
+            print(next_step("the same command", f"for the {found.outcome.left:,} trainings that are left"))
+        else:
+            print(next_step("winnow train FOLDER", "says which of your own labels look wrong"))
+    if found.outcome.failed:
+        raise WinnowError(found.failure)
+
+
 def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list[int] | list[float] | None:
     from winnow.errors import UsageError
 

@@ -68,6 +68,9 @@ def train(
     precision: Annotated[str, typer.Option(help="auto, bf16 or float32.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default half of the cores.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Keep decoded images on disk; same result.")] = False,
+    log: Annotated[
+        str | None, typer.Option(help="tensorboard: curves in the run folder as well; metrics.jsonl is always there.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in --out (or DATA).")] = False,
     force: options.Force = False,
     root: options.Root = None,
@@ -88,6 +91,7 @@ def train(
     from winnow.report.run import write_run_report
     from winnow.report.words import counted, percent, stage_times
     from winnow.train.fit import Settings, fit
+    from winnow.train.loggers import TensorBoard, summary_writer
     from winnow.train.run_folder import RunFolder
     from winnow.train.settings import default_method
 
@@ -134,6 +138,10 @@ def train(
         out = run_folder
         data, data_settings, chosen = options.as_recorded(run_folder)
         chosen = replace(chosen, stream=stream)
+    if log is not None:
+        if log != "tensorboard":
+            raise UsageError(f"--log must be tensorboard, got {log}")
+        summary_writer()  # asked for now, so that what is missing is told before any work
     if resume and force:
         raise UsageError("--resume goes on with a run, --force throws it away: name one of them")
     progress = TerminalProgress(quiet, verbose)
@@ -143,6 +151,7 @@ def train(
         stem = f"{options.stem(data)}-{Path(name.split(':')[-1]).name}-s{seed}"
         out = RunFolder.next_free(Path("runs"), stem)
     command = shlex.join(["winnow", *sys.argv[1:]])
+    loggers = [TensorBoard(out / "tensorboard")] if log else []
     run = fit(
         source,
         chosen,
@@ -151,6 +160,7 @@ def train(
         resume=resume,
         force=force,
         progress=progress,
+        loggers=loggers,
         command=command,
         data_settings=data_settings,
     )

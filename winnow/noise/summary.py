@@ -34,6 +34,22 @@ def sentence(source: Source, noise: LabelNoise) -> str:
     return f"{whole}."
 
 
+def rounding(source: Source, noise: LabelNoise) -> str | None:
+    """A warning where whole images a class cannot give the share that was asked for: few classes have one image."""
+    if noise.draw != "exact" or noise.transition_matrix is None:
+        return None
+    labels = source.noisy_labels[source.noisy_labels >= 0]
+    if not len(labels):
+        return None
+    wanted = float(1 - noise.transition_matrix.diagonal()[labels].mean())
+    if abs(noise.realised_rate - wanted) <= 0.1 * wanted:
+        return None
+    return (
+        f"{100 * wanted:.1f} % of the labels should be wrong, {100 * noise.realised_rate:.1f} % are: counts are "
+        "rounded in every class, and the classes are small; --draw expected draws each label by itself"
+    )
+
+
 def lines(source: Source, noise: LabelNoise, out: Path, *, root: Path | None = None) -> list[str]:
     """What `winnow noise` prints."""
     target = f"{out} --root {root}" if root is not None and source.test_address else str(out)

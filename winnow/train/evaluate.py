@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +13,7 @@ from winnow.data.views import Views
 from winnow.functional.task import mean_average_precision, task_of
 from winnow.methods.base import Method
 from winnow.survey.passes import survey
+from winnow.train.loggers import Logger
 from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
 from winnow.train.trainer import EpochEnd
@@ -73,6 +74,7 @@ class Recorder:
         num_train: images trained on.
         test: the test set, if there is one.
         held_out: views and given labels of held-out images, if any.
+        loggers: hear of the epochs, too.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Recorder:
         num_train: int,
         test: TestSet | None,
         held_out: Callable[[], float] | None,
+        loggers: Sequence[Logger] = (),
     ):
         self.method = method
         self.folder = folder
@@ -92,6 +95,7 @@ class Recorder:
         self.epochs = epochs
         self.test = test
         self.held_out = held_out
+        self.loggers = loggers
         self.lines: list[dict[str, Any]] = []
         self.seconds = 0.0
         share = len(test.labels) / max(1, num_train) if test else 0.0
@@ -122,6 +126,8 @@ class Recorder:
         )
         self.folder.append_metrics(self.lines[-1])
         self.progress.epoch(self.lines[-1])
+        for logger in self.loggers:
+            logger.epoch(self.lines[-1])
 
     def step_ended(self, phase: str, fraction: float, images_per_second: float) -> None:
         """Passes the progress on."""

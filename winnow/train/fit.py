@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from winnow.data.source import Source
 from winnow.errors import MachineError
 from winnow.train.device import Device
+from winnow.train.loggers import Logger
 from winnow.train.predictor import Predictions, Predictor
 from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
@@ -56,6 +57,7 @@ def fit(
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    loggers: Sequence[Logger] = (),
     command: str = "winnow.fit",
     data_settings: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -69,6 +71,7 @@ def fit(
         resume: go on with what `out` holds.
         force: replace what `out` holds.
         progress: hears of the work.
+        loggers: get the numbers of the run, beside its folder.
         command: for the record.
         data_settings: how the source was opened, for the record.
 
@@ -81,7 +84,7 @@ def fit(
         out = Path(tempfile.mkdtemp(prefix="winnow-run-"))
     folder = RunFolder(out, resume=resume, force=force)
     try:
-        session = Session(source, settings, folder, test, progress, command, dict(data_settings or {}))
+        session = Session(source, settings, folder, test, progress, command, dict(data_settings or {}), loggers)
         return Run(folder.path, session.run(resume), source)
     except MemoryError as error:
         raise MachineError(f"out of memory ({error}); try --limit, or a smaller --batch-size") from error

@@ -15,6 +15,7 @@ from winnow.errors import InputError
 from winnow.files import atomic_write, write_error
 
 _CONFIG, _METRICS, _SUMMARY, _LOCK, _PROBE = "config.toml", "metrics.jsonl", "summary.json", ".lock", ".probe"
+_REPLACED = ".replaced"
 
 
 class RunFolder:
@@ -23,7 +24,7 @@ class RunFolder:
     Args:
         path: the folder; made if it is not there.
         resume: go on with what it holds; an empty one starts.
-        force: throw away what it holds.
+        force: replace what it holds, once the new run has begun; until then nothing is lost.
 
     Raises:
         InputError: it holds a run already, or another process has it.
@@ -34,13 +35,13 @@ class RunFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            there = self.is_run(path)
-            if not there and any(not _is_leftover(entry) for entry in path.iterdir()):
+            if not self.is_run(path) and any(not _is_leftover(entry) for entry in path.iterdir()):
                 raise InputError(f"{path} is neither empty nor a run: name another --out; nothing in it was touched")
             self._lock = self._locked(path / _LOCK)
-            self._began_empty = not there
+            self._settle_replaced()
+            there = self.is_run(path)
             if there and force and not resume:
-                self._empty()
+                self._set_aside()
             elif there and not resume:
                 self.close()
                 raise InputError(
@@ -109,6 +110,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Writes the resolved configuration."""
         atomic_write(self.path / _CONFIG, to_toml(config).encode())
+        self._settle_replaced()
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
         """Replaces the lines of all epochs: after going back to a checkpoint, which has them too."""
@@ -139,10 +141,12 @@ class RunFolder:
         return result
 
     def close(self) -> None:
-        """Lets other processes in; a folder in which no run came to be is taken away again."""
-        if self._began_empty and self.path.is_dir() and not self.is_run(self.path):
+        """Lets other processes in; where no run came to be the folder is as before: an earlier run, or away."""
+        if self.path.is_dir() and not self.is_run(self.path):
             for entry in filter(_is_leftover, self.path.iterdir()):
-                _remove(entry)
+                if entry.name != _REPLACED:
+                    _remove(entry)
+            self._settle_replaced()
             if not any(self.path.iterdir()):
                 self.path.rmdir()
         self._lock.close()
@@ -155,10 +159,26 @@ class RunFolder:
             raise write_error(error, path, 0) from error
         return path
 
-    def _empty(self) -> None:
-        for entry in self.path.iterdir():
-            if entry.name != _LOCK:
-                _remove(entry)
+    def _set_aside(self) -> None:
+        """An earlier run makes room, and comes back unless a new one begins."""
+        replaced = self.path / _REPLACED
+        replaced.mkdir()
+        # The configuration goes last: until then the folder is that of the old run.
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == _CONFIG):
+            if entry.name not in (_LOCK, _REPLACED):
+                entry.rename(replaced / entry.name)
+
+    def _settle_replaced(self) -> None:
+        """Takes an earlier run away if the new one has begun, else puts it back; also after a crash."""
+        replaced = self.path / _REPLACED
+        if not replaced.is_dir():
+            return
+        if not self.is_run(self.path) or not self.is_run(replaced):
+            for entry in sorted(replaced.iterdir(), key=lambda entry: entry.name == _CONFIG):
+                if (there := self.path / entry.name).exists():
+                    _remove(there)
+                entry.rename(there)
+        _remove(replaced)
 
     @staticmethod
     def _locked(path: Path) -> TextIO:
@@ -178,7 +198,7 @@ class RunFolder:
 
 def _is_leftover(entry: Path) -> bool:
     """Whether it is ours although there is no run yet: a process was killed before it wrote the configuration."""
-    ours = {_LOCK, _PROBE, "checkpoint", "quarantine.parquet"}
+    ours = {_LOCK, _PROBE, _REPLACED, "checkpoint", "quarantine.parquet"}
     return entry.name in ours or re.fullmatch(r"\.[0-9a-f]{16}\.tmp", entry.name) is not None
 
 

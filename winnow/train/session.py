@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from winnow.train.evaluate import Recorder, TestSet
 from winnow.train.examples import Examples, read_test_set, views_of
 from winnow.train.frozen import feature_views, head_learning_rate
 from winnow.train.interrupt import stop_on_signals
+from winnow.train.loggers import Logger
 from winnow.train.outcome import summarised, tabled
 from winnow.train.predictor import save_predictor
 from winnow.train.progress import Progress
@@ -55,6 +57,7 @@ class Session:
         progress: Progress,
         command: str,
         data_settings: dict[str, Any],
+        loggers: Sequence[Logger] = (),
     ):
         self.source = source
         self.settings = settings = replace(settings, method=settings.method or default_method(source))
@@ -63,6 +66,7 @@ class Session:
         self.progress = progress
         self.command = command
         self.data_settings = data_settings
+        self.loggers = loggers
         self._refuse_output_in_data()
         self.method_class = find_method(str(settings.method))
         self.hyperparameters = parsed_hyperparameters(self.method_class, settings.hyperparameters or {})
@@ -138,6 +142,8 @@ class Session:
             self.command, self.source.address, self.data_settings, settings, device, self._all_hyperparameters()
         )
         self.command = keep_config(self.folder, config)
+        for logger in self.loggers:
+            logger.started(config)
         write_quarantine(self.folder.path / "quarantine.parquet", collection.quarantined)
         recorder = Recorder(
             method,
@@ -147,6 +153,7 @@ class Session:
             num_train=len(train_rows),
             test=test,
             held_out=self._held_out(method, views, labels, held_out_rows, device),
+            loggers=self.loggers,
         )
         identity = {"data": examples.fingerprint()}
         if self.weights is not None:
@@ -330,6 +337,8 @@ class Session:
             },
         }
         self.folder.write_summary(summary)
+        for logger in self.loggers:
+            logger.finished(summary)
         return summary
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from winnow.data.source import Source
 from winnow.errors import UsageError
 
-SMALLEST_SIZE = 8
+SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
 """Of images, in pixels."""
 
 
@@ -57,8 +57,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        if self.image_size is not None and self.image_size < SMALLEST_SIZE:
-            raise UsageError(f"--image-size must be at least {SMALLEST_SIZE}, got {self.image_size}")
+        if self.image_size is not None and not SMALLEST_SIZE <= self.image_size <= LARGEST_SIZE:
+            raise UsageError(f"--image-size must lie in {SMALLEST_SIZE} to {LARGEST_SIZE:,}, got {self.image_size:,}")
         if self.freeze and self.weights is None:
             raise UsageError("--freeze keeps the network's body as given --weights have it: name the file")
         if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
