@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ from sklearn.utils.validation import (
 from winnow.audit.out_of_fold import class_scores, fitted, has_probabilities, weight_parameter
 from winnow.audit.probabilities import InvalidInput, missing
 from winnow.audit.self_cleaning import self_cleaned
+from winnow.errors import InputError, WinnowError
 from winnow.noise.estimate import joint_transition_matrix
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
     **Images**, uint8 (N, H, W) or (N, H, W, 3): a network is trained by `winnow.fit`, in a temporary folder.
 
-    A label may be missing: None, NaN or an empty text; not -1, which may well be a class. Such a row is predicted; as
+    A label may be missing: None, NaN or a blank text; not -1, which may well be a class. Such a row is predicted; as
     features it is not learnt from.
 
     Args:
@@ -114,7 +118,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: features (N, D), or uint8 images (N, H, W) or (N, H, W, 3).
-            y: class names or numbers, (N,); None, NaN or empty where one is missing.
+            y: class names or numbers, (N,); None, NaN or blank where one is missing.
             sample_weight: for features, (N,); a row that weighs 0 is treated as one without a label.
 
         Raises:
@@ -124,9 +128,11 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         for name in ("estimator_", "model_", "temperature_"):
             self.__dict__.pop(name, None)
         if is_images(X):
-            return self._fit_images(X, y, sample_weight)
-        if self.folds < 2 or self.rounds < 1:
-            raise InvalidInput(f"folds must be at least 2 and rounds at least 1, got {self.folds} and {self.rounds}")
+            return self._fit_images(_images(X), y, sample_weight)
+        for name, least in (("folds", 2), ("rounds", 1)):
+            number = getattr(self, name)
+            if not isinstance(number, Integral) or number < least:
+                raise InvalidInput(f"{name}: a whole number, at least {least}, is needed, got {number!r}")
         return self._fit_features(self._features(X, reset=True), y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -153,12 +159,24 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         inner = get_tags(self._base())
         tags.input_tags.sparse = inner.input_tags.sparse
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
-        tags.classifier_tags.multi_class = inner.classifier_tags.multi_class
+        if inner.classifier_tags is not None:
+            tags.classifier_tags.multi_class = inner.classifier_tags.multi_class
         tags.input_tags.three_d_array = True
         return tags
 
     def _base(self) -> Any:
+        """The classifier of features.
+
+        Raises:
+            InvalidInput: the estimator is none.
+        """
         if self.estimator is not None:
+            if isinstance(self.estimator, type) or not hasattr(self.estimator, "fit"):
+                raise InvalidInput(f"estimator: {self.estimator!r}; a classifier is needed, as LogisticRegression()")
+            kind = get_tags(self.estimator).estimator_type
+            if kind not in ("classifier", None):
+                name = type(self.estimator).__name__
+                raise InvalidInput(f"estimator: {name} is a {kind.replace('_', ' ')}; a classifier is needed")
             return self.estimator
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
@@ -237,18 +255,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         labels, known = self._encoded(y)
         check_consistent_length(X, labels)
         self.classes_, labels = self._used_classes(labels, known)
-        settings = Settings(
-            method=self.method,
-            model=self.model,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self._seed(),
-            device=self.device,
-            threads=self.threads,
-            hyperparameters=self.hyperparameters,
-        )
-        with tempfile.TemporaryDirectory(prefix="winnow-estimator-") as folder:
+        with tempfile.TemporaryDirectory(prefix="winnow-estimator-") as folder, _errors_name_parameters():
+            settings = Settings(
+                method=self.method,
+                model=self.model,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                seed=self._seed(),
+                device=self.device,
+                threads=self.threads,
+                hyperparameters=self.hyperparameters,
+            )
             run = fit(self._source(X, labels), settings, Path(folder) / "run")
             table = run.labels
             model = {name: (run.folder / name).read_bytes() for name in _MODEL_FILES}
@@ -271,12 +289,13 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
         if not is_images(X):
             raise InvalidInput("X: this classifier was fitted to images; uint8 (N, H, W) or (N, H, W, 3) is needed")
-        source = self._source(X, np.full(len(X), -1))
-        with tempfile.TemporaryDirectory(prefix="winnow-estimator-") as folder:
+        images = _images(X)
+        source = self._source(images, np.full(len(images), -1))
+        with tempfile.TemporaryDirectory(prefix="winnow-estimator-") as folder, _errors_name_parameters():
             for name, content in self.model_.items():
                 (Path(folder) / name).write_bytes(content)
             predictor = Predictor.load(Path(folder))
-        return predictor.predict(source, Device.choose(self.device, "auto", self.threads)).probs
+            return predictor.predict(source, Device.choose(self.device, "auto", self.threads)).probs
 
     def _source(self, images: np.ndarray, labels: np.ndarray) -> Source:
         from winnow.data.pictures import ArrayPictures
@@ -295,20 +314,25 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         """Labels (N,) and where they are there, boolean (N,)."""
         if y is None:
             raise InvalidInput("requires y to be passed, but the target y is None")
-        labels = column_or_1d(np.asarray(y), warn=True)
+        # A list is not made an array at once: numpy would make numbers beside texts texts, and NaN the class "nan". So
+        # with pandas' own types: large integers beside NA would lose their last digits.
+        kept = isinstance(getattr(y, "dtype", None), np.dtype)
+        labels = column_or_1d(np.asarray(y) if kept else np.asarray(y, dtype=object), warn=True)
         known = ~missing(labels)
         if not known.any():
             raise InvalidInput("y: no row has a label; all are missing")
-        present = np.array(list(labels[known])) if labels.dtype.kind == "O" else labels[known]
-        check_classification_targets(present)
+        if labels.dtype.kind == "O":
+            texts = {isinstance(label, str) for label in labels[known]}
+            if len(texts) > 1:
+                raise InvalidInput(
+                    "y: texts and other labels are mixed; write all labels alike, or None for a missing one"
+                )
+        check_classification_targets(_typed(labels[known]))
         return labels, known
 
     def _used_classes(self, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class names (K,), and labels as their indices (N,), -1 where there is none."""
-        present = labels[known]
-        if labels.dtype.kind == "O":
-            present = np.array(list(present))
-        classes, codes = np.unique(present, return_inverse=True)
+        classes, codes = np.unique(_typed(labels[known]), return_inverse=True)
         if len(classes) < 2:
             raise InvalidInput(f"y: at least 2 classes are needed, got one class: {classes.tolist()}")
         indices = np.full(len(labels), -1)
@@ -317,8 +341,48 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
 
 def is_images(X: Any) -> bool:
-    """Whether an array holds images: uint8 with three or four axes."""
-    return isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim in (3, 4)
+    """Whether an array, or a list of arrays, has the three or four axes of images."""
+    if isinstance(X, list | tuple):
+        return len(X) > 0 and _axes(X[0]) in (2, 3)
+    return getattr(X, "ndim", None) in (3, 4)
+
+
+def _axes(values: Any) -> int | None:
+    try:
+        return np.ndim(values)
+    except ValueError:  # ragged
+        return None
+
+
+def _images(X: Any) -> np.ndarray:
+    """Images as (N, H, W) or (N, H, W, 3)."""
+    from winnow.data.npz import checked_images
+
+    if not isinstance(X, np.ndarray):
+        raise InvalidInput(
+            f"X is of type {type(X).__name__}; uint8 is needed, an array (N, H, W) or (N, H, W, 3): numpy.stack(X)"
+        )
+    try:
+        return checked_images(X, "X")
+    except InputError as error:
+        raise InvalidInput(str(error)) from None
+
+
+@contextmanager
+def _errors_name_parameters() -> Iterator[None]:
+    """Errors of training that speak of the command's options speak of parameters instead."""
+    try:
+        yield
+    except WinnowError as error:
+        text = re.sub(r"^--(method|model|device) (\S+?)(?=: )", r"\1='\2'", str(error))
+        text = text.replace("--set ", "hyperparameter ")
+        error.args = (re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text),)
+        raise
+
+
+def _typed(labels: np.ndarray) -> np.ndarray:
+    """Labels that stand in an array of objects as an array of their own type."""
+    return np.array(list(labels)) if labels.dtype.kind == "O" else labels
 
 
 def _seeded(estimator: Any, seed: int) -> Any:

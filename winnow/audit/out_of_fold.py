@@ -127,7 +127,9 @@ def has_probabilities(estimator: Any) -> bool:
         return True
     if hasattr(estimator, "decision_function"):
         return False
-    raise InvalidInput(f"estimator: {type(estimator).__name__} has neither predict_proba nor decision_function")
+    raise InvalidInput(
+        f"estimator: {type(estimator).__name__} has neither predict_proba nor decision_function; a classifier is needed"
+    )
 
 
 def class_scores(model: Any, features: Any, classes: np.ndarray, unseen: float) -> np.ndarray:

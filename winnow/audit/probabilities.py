@@ -16,6 +16,8 @@ CHUNK_VALUES = 2**18
 _SHOWN = 10
 _EXACT, _ROUNDED = 1e-4, 1e-2
 """How far from one a row may sum: within the first it is used as it is, within the second it is rescaled."""
+_LEVEL = 1e-6
+"""Of the test whether columns have changed places: how often chance may say so."""
 
 
 class InvalidInput(InputError, ValueError):
@@ -53,7 +55,7 @@ def checked_probabilities(
 
     Raises:
         InvalidInput: shapes do not match, or values are impossible (the message names up to ten rows), or the columns
-            are evidently in another order than the labels.
+            are decisively in another order than the labels.
     """
     probs = _floating(pred_probs)
     num, classes = probs.shape
@@ -71,7 +73,11 @@ def checked_probabilities(
     if lowest < 0:
         _refuse(_rows_below_zero(probs, chunk_rows), "negative values; probabilities are needed, after the softmax")
     off = np.abs(sums - 1)
-    _refuse(off > _ROUNDED, "values that do not sum to 1; class probabilities are needed")
+    _refuse(
+        off > _ROUNDED,
+        "values that do not sum to 1; class probabilities are needed; if these are some, rounded or "
+        "unscaled, divide each row by its sum: pred_probs / pred_probs.sum(axis=1, keepdims=True)",
+    )
     notes = []
     if off.max() > _EXACT:
         notes.append(f"pred_probs: rows summed to 1 only within {off.max():.2g}, as rounded numbers do; rescaled")
@@ -107,21 +113,21 @@ def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
 
 
 def missing(values: np.ndarray) -> np.ndarray:
-    """Where a label is missing: None, NaN, pandas' NA or an empty text, boolean (N,)."""
+    """Where a label is missing: None, NaN, pandas' NA or a blank text, boolean (N,)."""
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind == "U":
-        return values == ""
+        return np.strings.strip(values) == ""
     if values.dtype.kind != "O":
         return np.zeros(len(values), dtype=bool)
     return np.array([_is_missing(value) for value in values], dtype=bool)
 
 
 def _is_missing(value: object) -> bool:
-    if value is None or (isinstance(value, float) and value != value):
+    if value is None or (isinstance(value, float | np.floating) and value != value):
         return True
     # pandas' NA refuses to be compared, and pandas need not be there.
-    return value == "" if isinstance(value, str) else type(value).__name__ == "NAType"
+    return not value.strip() if isinstance(value, str) else type(value).__name__ == "NAType"
 
 
 def chunks(num: int, classes: int, chunk_rows: int | None) -> Iterator[slice]:
@@ -159,9 +165,11 @@ def _refuse_labels(bad: np.ndarray, values: np.ndarray, num_classes: int) -> Non
     rows = np.flatnonzero(bad)
     if len(rows):
         seen = ", ".join(dict.fromkeys(str(values[row]) for row in rows[:_SHOWN]))
+        present = values[~missing(values)].astype(np.float64)
+        from_one = "; they run from 1: count from 0?" if {present.min(), present.max()} == {1, num_classes} else ""
         raise InvalidInput(
             f"labels: {named_rows(rows)}: {seen}; pred_probs has {num_classes} columns, so 0 to {num_classes - 1} are "
-            "possible, None or NaN where a label is missing"
+            f"possible, None or NaN where a label is missing{from_one}"
         )
 
 
@@ -169,29 +177,75 @@ def _column_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> li
     """A note if the predictions agree better with the labels once some columns change places.
 
     Raises:
-        InvalidInput: so much better that the columns must be in another order.
+        InvalidInput: columns have decisively changed places, see `_decisive`.
     """
     labelled = labels >= 0
     num = int(labelled.sum())
     counts = np.bincount(labels[labelled] * classes + predicted[labelled], minlength=classes**2)
     counts = counts.reshape(classes, classes)
     agreement = int(np.trace(counts))
-    # Five standard deviations of a count: what chance would not give. The bound spares the assignment problem.
-    surplus = max(5 * np.sqrt(num), 0.1 * num)
-    if counts.max(axis=1).sum() <= agreement + surplus:
+    # No order gains more than this, and a gain of g rows weighs at most g / 2: it spares the assignment problem.
+    if counts.max(axis=0).sum() - agreement <= 2 * _least_evidence(2, classes):
         return []
     from scipy.optimize import linear_sum_assignment
 
-    given, column = linear_sum_assignment(counts, maximize=True)
-    best = int(counts[given, column].sum())
-    if best <= agreement + surplus:
+    column = linear_sum_assignment(counts, maximize=True)[1]
+    cycles = [cycle for cycle in _cycles(column) if _decisive(counts, cycle, column[cycle])]
+    if cycles:
+        given = np.sort(np.concatenate(cycles))
+        raise InvalidInput(f"{_other_order(counts, given, column[given])}; order the columns as the labels count")
+    given = np.flatnonzero(column != np.arange(classes))
+    gain = int((counts[given, column[given]] - counts[given, given]).sum())
+    # Five standard deviations of a count.
+    if gain <= max(5 * np.sqrt(num), 0.1 * num):
         return []
-    moved = [f"{i} -> {j}" for i, j in zip(given, column, strict=True) if i != j]
-    found = (
+    return [f"{_other_order(counts, given, column[given])}; check their order"]
+
+
+def _cycles(column: np.ndarray) -> list[np.ndarray]:
+    """The groups of classes that change places among themselves, for a permutation class -> column."""
+    left = set(np.flatnonzero(column != np.arange(len(column))).tolist())
+    found = []
+    while left:
+        cycle = [left.pop()]
+        while (following := int(column[cycle[-1]])) != cycle[0]:
+            cycle.append(following)
+            left.remove(following)
+        found.append(np.array(cycle))
+    return found
+
+
+def _decisive(counts: np.ndarray, given: np.ndarray, column: np.ndarray) -> bool:
+    """Whether classes that would change places must do so: noise and chance do not explain the counts.
+
+    As long as noise leaves each class more of its own labels than of any other, a column holds its own label most
+    often. Here every column that is predicted at all, and at least two are, holds the label it would be given to more
+    often than its own; and over all of them so much more often that chance would do it once in a million times, even
+    for the best of all groups of this size (Hoeffding's inequality, and the union over at most K^m groups).
+
+    Args:
+        counts: rows with label i predicted as j, (K, K).
+        given: classes that would change places, (m,).
+        column: the column that each would be given, (m,).
+    """
+    assigned, own = counts[given, column], counts[column, column]
+    used = counts[:, column].sum(axis=0) > 0
+    if used.sum() < 2 or (assigned <= own)[used].any():
+        return False
+    gain, rows = float((assigned - own).sum()), float((assigned + own).sum())
+    return gain**2 / (2 * rows) > _least_evidence(len(given), len(counts))
+
+
+def _least_evidence(moved: int, classes: int) -> float:
+    return float(moved * np.log(classes) - np.log(_LEVEL))
+
+
+def _other_order(counts: np.ndarray, given: np.ndarray, column: np.ndarray) -> str:
+    num, agreement = counts.sum(), np.trace(counts)
+    best = agreement + (counts[given, column] - counts[given, given]).sum()
+    moved = [f"{i} -> {j}" for i, j in zip(given, column, strict=True)]
+    return (
         f"pred_probs: the most probable class is the given label in {agreement / num:.0%} of the rows, but in "
         f"{best / num:.0%} if columns are taken in another order (class -> column: {', '.join(moved[:_SHOWN])}"
         f"{', ...' if len(moved) > _SHOWN else ''})"
     )
-    if best >= 2 * agreement and best - agreement >= 0.3 * num:
-        raise InvalidInput(f"{found}; order the columns as the labels count")
-    return [f"{found}; check their order"]

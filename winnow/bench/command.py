@@ -209,7 +209,7 @@ def run_grid(
         if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
             raise InputError(f"{out} lies inside {place}: it would become a class; name another --out")
     work = out / WORK
-    with Results(out / RESULTS) as results, _taken_away_if_empty(work, results):
+    with Results(out / RESULTS) as results, taken_away_if_empty(work, results):
         clear_runs(work)
         data = [prepare(part.opening, work, root=root, progress=progress.stage) for part in grid.parts]
         donors = {name: prepare(donor_opening(name), work, root=root, progress=progress.stage) for name in grid.donors}
@@ -239,7 +239,7 @@ def run_grid(
 
 
 @contextmanager
-def _taken_away_if_empty(work: Path, results: Results) -> Iterator[None]:
+def taken_away_if_empty(work: Path, results: Results) -> Iterator[None]:
     """A command that failed before its first cell leaves nothing."""
     try:
         yield

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from winnow.bench.cells import Cell
-from winnow.bench.command import RESULTS, WORK
+from winnow.bench.command import RESULTS, WORK, taken_away_if_empty
 from winnow.bench.results import Results
 from winnow.bench.runner import CellProgress, Outcome, clear_runs, run_cells
 from winnow.bench.shared import prepare
@@ -106,8 +106,8 @@ def run_web(
     place = Path(str(opening["data"]))
     if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
         raise InputError(f"{out} lies inside {place}: it would become a class; name another --out")
-    with Results(out / RESULTS) as results:
-        work = out / WORK
+    work = out / WORK
+    with Results(out / RESULTS) as results, taken_away_if_empty(work, results):
         clear_runs(work)
         data = prepare(opening, work, root=root, progress=progress.stage)
         columns = read_columns(data.train, opening, rank_column, foreign_column)

@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         if (place := _users_own(error)) is not None:
             _fail(f"{place}: {type(error).__name__}: {_one_line(error)}", 2, debug)
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.ctx.get_help())  # type: ignore[attr-defined]
+            print(error.ctx.get_help(), file=sys.stderr)  # type: ignore[attr-defined]
             sys.exit(2)
         if hasattr(error, "format_message"):  # the parser's own errors
             _fail(error.format_message(), 2, debug)

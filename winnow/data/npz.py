@@ -54,7 +54,7 @@ class ArrayColumns:
         self.names = list(class_names) if class_names is not None else metadata.class_names
         self.images: np.ndarray | None = None
         if self.image in self.columns:
-            self.images = _images(read(self.image), self.image, where)
+            self.images = checked_images(read(self.image), f"{where}: array '{self.image}'")
         self.num_rows = len(self.images) if self.images is not None else -1
         self.default_label = "y" if "y" in self.columns or "label" not in self.columns else "label"
 
@@ -108,7 +108,7 @@ class ArrayColumns:
     def pictures(self, column: str, limits: Limits) -> ArrayPictures:
         """An array as pictures."""
         if column != self.image or self.images is None:
-            return ArrayPictures(_images(self.read(column), column, self.where))
+            return ArrayPictures(checked_images(self.read(column), f"{self.where}: array '{column}'"))
         return ArrayPictures(self.images)
 
     def place(self, row: int) -> str:
@@ -146,16 +146,25 @@ def _archive(file: Place, what: str) -> Iterator[Any]:
         raise InputError(f"{file}: {what} cannot be read as .npz: {error}") from error
 
 
-def _images(array: np.ndarray, name: str, where: str) -> np.ndarray:
+def checked_images(array: np.ndarray, what: str) -> np.ndarray:
+    """Images as (N, H, W) or (N, H, W, 3); a single channel loses its axis.
+
+    Args:
+        array: as given.
+        what: names it in messages.
+
+    Raises:
+        InputError: it is not of type uint8, has other axes or holds no pixel.
+    """
     shape = "x".join(map(str, array.shape))
     if array.dtype != np.uint8:
-        raise InputError(f"{where}: array '{name}' is of type {array.dtype}; uint8 from 0 to 255 is needed")
+        raise InputError(f"{what} is of type {array.dtype}; uint8 from 0 to 255 is needed")
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim == 4 and array.shape[1] == 3 != array.shape[3]:
-        raise InputError(f"{where}: array '{name}' is {shape}; the channels belong last: x.transpose(0, 2, 3, 1)")
+        raise InputError(f"{what} is {shape}; the channels belong last: x.transpose(0, 2, 3, 1)")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] != 3):
-        raise InputError(f"{where}: array '{name}' is {shape}; (N, H, W) or (N, H, W, 3) is needed")
+        raise InputError(f"{what} is {shape}; (N, H, W) or (N, H, W, 3) is needed")
     if not array.size:
-        raise InputError(f"{where}: array '{name}' is {shape}: no images")
+        raise InputError(f"{what} is {shape}: no images")
     return array
