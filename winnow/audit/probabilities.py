@@ -16,8 +16,8 @@ CHUNK_VALUES = 2**18
 _SHOWN = 10
 _EXACT, _ROUNDED = 1e-4, 1e-2
 """How far from one a row may sum: within the first it is used as it is, within the second it is rescaled."""
-_LEVEL = 1e-6
-"""Of the test whether columns have changed places: how often chance may say so."""
+_DECISIVE, _REMARKABLE = 1e-6, 1e-2
+"""How often chance may make it look as if columns had changed places, for an error and for a note."""
 
 
 class InvalidInput(InputError, ValueError):
@@ -184,8 +184,8 @@ def _column_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> li
     counts = np.bincount(labels[labelled] * classes + predicted[labelled], minlength=classes**2)
     counts = counts.reshape(classes, classes)
     agreement = int(np.trace(counts))
-    # No order gains more than this, and a gain of g rows weighs at most g / 2: it spares the assignment problem.
-    if counts.max(axis=0).sum() - agreement <= 2 * _least_evidence(2, classes):
+    # No order gains more than the bound, and it would take this much at least: it spares the assignment problem.
+    if counts.max(axis=0).sum() - agreement <= 2 * (2 * np.log(classes) - np.log(_REMARKABLE)):
         return []
     from scipy.optimize import linear_sum_assignment
 
@@ -196,10 +196,9 @@ def _column_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> li
         raise InvalidInput(f"{_other_order(counts, given, column[given])}; order the columns as the labels count")
     given = np.flatnonzero(column != np.arange(classes))
     gain = int((counts[given, column[given]] - counts[given, given]).sum())
-    # Five standard deviations of a count.
-    if gain <= max(5 * np.sqrt(num), 0.1 * num):
-        return []
-    return [f"{_other_order(counts, given, column[given])}; check their order"]
+    if gain > 0.1 * num and _chance(counts, given, column[given]) < _REMARKABLE:
+        return [f"{_other_order(counts, given, column[given])}; check their order"]
+    return []
 
 
 def _cycles(column: np.ndarray) -> list[np.ndarray]:
@@ -220,8 +219,7 @@ def _decisive(counts: np.ndarray, given: np.ndarray, column: np.ndarray) -> bool
 
     As long as noise leaves each class more of its own labels than of any other, a column holds its own label most
     often. Here every column that is predicted at all, and at least two are, holds the label it would be given to more
-    often than its own; and over all of them so much more often that chance would do it once in a million times, even
-    for the best of all groups of this size (Hoeffding's inequality, and the union over at most K^m groups).
+    often than its own; and over all of them so much more often that chance would not do it once in a million times.
 
     Args:
         counts: rows with label i predicted as j, (K, K).
@@ -232,12 +230,17 @@ def _decisive(counts: np.ndarray, given: np.ndarray, column: np.ndarray) -> bool
     used = counts[:, column].sum(axis=0) > 0
     if used.sum() < 2 or (assigned <= own)[used].any():
         return False
+    return _chance(counts, given, column) < _DECISIVE
+
+
+def _chance(counts: np.ndarray, given: np.ndarray, column: np.ndarray) -> float:
+    """Bound on the probability that, of all groups of m classes, any gains so much where own labels are as frequent.
+
+    Hoeffding's inequality for the rows that speak for one order or the other, and the union over at most K^m groups.
+    """
+    assigned, own = counts[given, column], counts[column, column]
     gain, rows = float((assigned - own).sum()), float((assigned + own).sum())
-    return gain**2 / (2 * rows) > _least_evidence(len(given), len(counts))
-
-
-def _least_evidence(moved: int, classes: int) -> float:
-    return float(moved * np.log(classes) - np.log(_LEVEL))
+    return float(np.exp(min(0.0, len(given) * np.log(len(counts)) - gain**2 / (2 * rows))))
 
 
 def _other_order(counts: np.ndarray, given: np.ndarray, column: np.ndarray) -> str:

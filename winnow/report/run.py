@@ -18,6 +18,7 @@ from winnow.report.matrix import Confusion, classes_plot, matrix_plot
 from winnow.report.page import render, write_page
 from winnow.report.plots import quality_plot
 from winnow.report.progress import curves, term_plots
+from winnow.train.settings import FEW_STEPS
 
 Summary = dict[str, Any]
 
@@ -84,6 +85,7 @@ def run_values(run: Path, picture: Picture) -> dict[str, object]:
         "class_rows": class_rows(summary)[:ROWS_SHOWN],
         "class_rows_folded": class_rows(summary)[ROWS_SHOWN : ROWS_SHOWN + ROWS_FOLDED],
         "num_classes": len(class_names),
+        "num_judged": judged(summary),
         "set_aside": read_set_aside(run),
         "settings": settings_tables(summary),
     }
@@ -142,6 +144,10 @@ def lead(summary: Summary) -> str:
             sentences.append(f"At the last epoch {right} are classified right ({level} interval {interval}).")
     else:
         sentences.append("There was no test set, so the accuracy on new images is unknown (--test DATA measures it).")
+    if (steps := summary.get("steps")) is not None and steps < FEW_STEPS:
+        sentences.append(
+            f"Only {words.counted(steps, 'step')} were trained: too few to judge labels; try more --epochs."
+        )
     if summary.get("num_doubted"):
         sentences.append(
             "A label is doubted when the network believes that the image shows another class; "

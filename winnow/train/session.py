@@ -38,11 +38,9 @@ from winnow.train.predictor import save_predictor
 from winnow.train.progress import Progress
 from winnow.train.record import Stages, config_record, keep_config
 from winnow.train.run_folder import RunFolder
-from winnow.train.settings import Settings, default_method
+from winnow.train.settings import FEW_STEPS, Settings, default_method
 from winnow.train.starting import normalised, tell_weights
 from winnow.train.trainer import Diverged, Stopped, Trainer
-
-_FEW_STEPS = 100
 
 
 class Session:
@@ -217,7 +215,7 @@ class Session:
             f"{given.method}, {model} {preprocessing.size} px, {device}, seed {given.seed}; {epochs} epochs of "
             f"{num_train:,} images in batches of {min(batch, num_train)}",
         )
-        if (steps := epochs * max(1, num_train // batch)) < _FEW_STEPS:
+        if (steps := epochs * max(1, num_train // batch)) < FEW_STEPS:
             self.progress.warning(f"only {steps} steps of training: too few to judge labels; try more --epochs")
         return resolved
 
@@ -316,6 +314,7 @@ class Session:
             "run": str(self.folder.path),
             **summarised(method, recorder, beliefs, table, self.source, collection, problem, test, self.test_source),
             "epochs": settings.epochs,
+            "steps": trainer.clock.cursor.total_steps,
             "seed": settings.seed,
             "model": settings.model,
             "image_size": trainer.views.preprocessing.size,
