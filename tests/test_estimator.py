@@ -12,8 +12,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from benchmarks import estimator
 from winnow import NoisyLabelClassifier
+from winnow.errors import UsageError
 
 REASON = "folds are drawn over rows: a row of weight 2 lies in one fold, a row that is there twice in two"
 EXPECTED_TO_FAIL = {
@@ -115,7 +116,7 @@ class TestFeatures:
         with pytest.raises(ValueError, match="sample_weight: KNeighborsClassifier"):
             model.fit(features, noisy, sample_weight=np.ones(len(noisy)))
 
-    @pytest.mark.parametrize("gap", [None, float("nan"), ""])
+    @pytest.mark.parametrize("gap", [None, float("nan"), np.float32("nan"), "", "  "])
     def test_rows_without_a_label_are_predicted(self, gap):
         features, labels = blobs()
         names = np.array(["ant", "bee", "cat"], dtype=object)[labels]
@@ -186,10 +187,50 @@ class TestFeatures:
         features, labels = blobs()
         assert cross_val_score(NoisyLabelClassifier(rounds=1), features, labels, cv=3).mean() == 1
 
-    @pytest.mark.parametrize("wrong", [{"folds": 1}, {"rounds": 0}])
-    def test_impossible_settings_are_refused(self, wrong):
-        with pytest.raises(ValueError, match="folds must be at least 2 and rounds at least 1"):
-            NoisyLabelClassifier(**wrong).fit(*blobs())
+    @pytest.mark.parametrize(
+        ("name", "value", "kind"),
+        [("folds", 1, "2"), ("folds", "a", "2"), ("folds", 2.5, "2"), ("rounds", 0, "1"), ("rounds", None, "1")],
+    )
+    def test_impossible_settings_are_refused_by_name(self, name, value, kind):
+        with pytest.raises(ValueError, match=f"^{name}: a whole number, at least {kind}, is needed, got {value!r}$"):
+            NoisyLabelClassifier(**{name: value}).fit(*blobs())
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (LinearRegression(), "^estimator: LinearRegression is of type regressor; a classifier is needed$"),
+            (IsolationForest(), "^estimator: IsolationForest is of type outlier_detector; a classifier is needed$"),
+            ("lr", r"^estimator: 'lr'; a classifier is needed, as LogisticRegression\(\)$"),
+            (LogisticRegression, "^estimator: <class .*>; a classifier is needed"),
+        ],
+    )
+    def test_what_is_no_classifier_is_refused(self, wrong, message):
+        with pytest.raises(ValueError, match=message):
+            NoisyLabelClassifier(wrong).fit(*blobs())
+
+    @pytest.mark.parametrize("as_columns", [list, tuple])
+    def test_gaps_in_a_plain_list_are_no_class(self, as_columns):
+        features, labels = blobs()
+        given = as_columns([float("nan")] * 20 + [str(label) for label in labels[20:]])
+        model = NoisyLabelClassifier().fit(features, given)
+        assert model.classes_.tolist() == ["0", "1", "2"]
+        assert np.isnan(model.label_quality_).sum() == 20
+
+    def test_texts_among_numbers_are_refused(self):
+        features, labels = blobs()
+        for given in (["0", *labels[1:].tolist()], np.array(["0", *labels[1:].tolist()], dtype=object)):
+            with pytest.raises(ValueError, match="^y: texts and other labels are mixed; write all labels alike"):
+                NoisyLabelClassifier().fit(features, given)
+
+    def test_nullable_integers_stay_integers(self):
+        pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+        features, labels = blobs()
+        large = labels + 2**53 + 1
+        given = pandas.Series(large, dtype="Int64")
+        given[:10] = pandas.NA
+        model = NoisyLabelClassifier().fit(features, given)
+        assert model.classes_.tolist() == [2**53 + 1, 2**53 + 2, 2**53 + 3]
+        assert np.isnan(model.label_quality_).sum() == 10
 
     def test_torch_is_not_imported(self):
         code = (
@@ -288,6 +329,53 @@ class TestImages:
             NoisyLabelClassifier(LogisticRegression()).fit(images, labels)
         with pytest.raises(ValueError, match="sample_weight: not possible"):
             NoisyLabelClassifier().fit(images, labels, sample_weight=np.ones(90))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda x: np.stack([x] * 3, axis=1), r"^X is 90x3x10x10; the channels belong last"),
+            (lambda x: np.stack([x] * 4, axis=3), r"^X is 90x10x10x4; \(N, H, W\) or \(N, H, W, 3\) is needed"),
+            (lambda x: x[:, :0], "^X is 90x0x10: no images"),
+            (lambda x: x[:0], "^X is 0x10x10: no images"),
+            (lambda x: x / 255, "^X is of type float64; uint8 from 0 to 255 is needed"),
+            (lambda x: np.stack([x] * 3, axis=3).astype(int), "^X is of type int64; uint8"),
+            (list, "^X is of type list; uint8 is needed"),
+            (lambda x: x.tolist(), "^X is of type list; uint8 is needed"),
+        ],
+    )
+    def test_other_arrays_are_answered_alike_by_fit_and_predict(self, pictures, trained, change, message):
+        images, labels = pictures
+        wrong = change(images)
+        with pytest.raises(ValueError, match=message):
+            NoisyLabelClassifier().fit(wrong, labels[: len(wrong)])
+        with pytest.raises(ValueError, match=message):
+            trained[0].predict(wrong)
+
+    def test_a_single_channel_is_grey(self, pictures, trained):
+        images, _ = pictures
+        assert (trained[0].predict_proba(images[..., None]) == trained[0].predict_proba(images)).all()
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"method": "winow"}, r"^method='winow': no such method; did you mean winnow\?$"),
+            ({"model": "timm:"}, "^model='timm:': "),
+            ({"model": "convnett"}, r"^model='convnett': no such network; did you mean convnet\?$"),
+            ({"method": "bootstrap-soft", "hyperparameters": {"bta": 1}}, "^hyperparameter bta: .* did you mean beta"),
+            (
+                {"method": "bootstrap-soft", "hyperparameters": {"beta": "x"}},
+                "^hyperparameter beta=x: must be a number",
+            ),
+            ({"method": "bootstrap-soft", "hyperparameters": {"beta": 3}}, "^hyperparameter beta must lie in"),
+            ({"hyperparameters": {"zzz": 1}}, r"\(method names another method\)"),
+            ({"batch_size": 0}, "^batch_size must be at least 1, got 0$"),
+            ({"threads": 0}, "^threads must be at least 1, got 0$"),
+            ({"device": "cuda:99"}, "^device='cuda:99': not available here"),
+        ],
+    )
+    def test_errors_name_parameters_not_options(self, pictures, wrong, message):
+        with pytest.raises(UsageError, match=message):
+            NoisyLabelClassifier(**{"model": "mlp", "epochs": 1} | wrong).fit(*pictures)
 
 
 class TestBenchmark:

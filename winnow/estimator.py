@@ -176,7 +176,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
             kind = get_tags(self.estimator).estimator_type
             if kind not in ("classifier", None):
                 name = type(self.estimator).__name__
-                raise InvalidInput(f"estimator: {name} is a {kind.replace('_', ' ')}; a classifier is needed")
+                raise InvalidInput(f"estimator: {name} is of type {kind}; a classifier is needed")
             return self.estimator
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 

@@ -108,12 +108,79 @@ def test_columns_in_another_order_are_refused_with_the_order():
         checked_probabilities(labels, probs)
 
 
-def test_two_columns_changed_over_are_noted_only():
-    """Two classes of ten may have been confused by the annotators."""
-    labels, probs = ordered(10, [1, 0, *range(2, 10)], num=3000)
-    (note,) = checked_probabilities(labels, probs).notes
-    assert "80% of the rows, but in 100%" in note
+def predicted(truth, classes, accuracy, random):
+    """Probabilities of a classifier that is right that often beside lucky guesses."""
+    guesses = np.where(random.random(len(truth)) < accuracy, truth, random.integers(classes, size=len(truth)))
+    probs = 0.4 * random.dirichlet(np.ones(classes), len(truth))
+    probs[np.arange(len(truth)), guesses] += 0.6
+    return probs
+
+
+@pytest.mark.parametrize("classes", [4, 5, 10])
+@pytest.mark.parametrize("accuracy", [0.7, 0.95])
+def test_two_columns_changed_over_are_refused_despite_noise(classes, accuracy):
+    random = np.random.default_rng(classes)
+    truth = random.integers(classes, size=1000)
+    noisy = np.where(random.random(1000) < 0.2, random.integers(classes, size=1000), truth)
+    probs = predicted(truth, classes, accuracy, random)[:, [1, 0, *range(2, classes)]]
+    with pytest.raises(InvalidInput, match=r"class -> column: 0 -> 1, 1 -> 0\); order the columns"):
+        checked_probabilities(noisy, probs)
+
+
+def test_what_few_rows_suggest_is_noted_only():
+    # Ten rows against none, of two classes among four: 4^2 exp(-10^2 / 20) = 0.1. Thirty: 16 exp(-15) = 5e-6.
+    assert checked_probabilities(*ordered(4, [1, 0, 2, 3], num=20)).notes == ()
+    (note,) = checked_probabilities(*ordered(4, [1, 0, 2, 3], num=60)).notes
+    assert "50% of the rows, but in 100%" in note
     assert "0 -> 1, 1 -> 0" in note
+    with pytest.raises(InvalidInput, match="order the columns"):
+        checked_probabilities(*ordered(4, [1, 0, 2, 3], num=80))  # 16 exp(-20) = 3e-8
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10])
+@pytest.mark.parametrize("share", [0.4, 0.45])
+def test_noise_to_the_next_class_below_a_half_is_no_other_order(classes, share):
+    random = np.random.default_rng(0)
+    truth = random.integers(classes, size=20_000)
+    noisy = np.where(random.random(20_000) < share, (truth + 1) % classes, truth)
+    assert checked_probabilities(noisy, predicted(truth, classes, 0.95, random)).notes == ()
+
+
+def test_noise_by_a_permutation_below_a_half_is_no_other_order():
+    random = np.random.default_rng(0)
+    truth = random.integers(10, size=20_000)
+    noisy = np.where(random.random(20_000) < 0.45, random.permutation(10)[truth], truth)
+    assert checked_probabilities(noisy, predicted(truth, 10, 0.95, random)).notes == ()
+
+
+@pytest.mark.parametrize(("classes", "num"), [(2, 1000), (10, 300), (100, 10_000), (300, 3000)])
+def test_random_probabilities_are_no_other_order(classes, num):
+    random = np.random.default_rng(0)
+    probs = random.dirichlet(np.ones(classes), num)
+    assert checked_probabilities(random.integers(classes, size=num), probs).notes == ()
+
+
+def test_a_classifier_that_prefers_the_rare_class_is_noted_only():
+    """Of 1000 common rows 600 are predicted as rare; the rare ones are predicted right. No column is another's."""
+    labels = np.repeat([0, 1], [1000, 10])
+    probs = np.where((np.arange(1010) < 400)[:, None], [0.9, 0.1], [0.1, 0.9])
+    (note,) = checked_probabilities(labels, probs).notes
+    assert "41% of the rows, but in 59%" in note
+    assert checked_probabilities(labels, np.tile([0.1, 0.9], (1010, 1))).notes  # always the rare one
+
+
+def test_labels_that_count_from_one_are_asked_about():
+    with pytest.raises(InvalidInput, match=r"they run from 1: count from 0\?"):
+        checked_probabilities([1, 2, 2, 1], PROBS)
+    with pytest.raises(InvalidInput, match=r"missing$"):
+        checked_probabilities([0, 1, 2, 1], PROBS)
+
+
+def test_the_refusal_of_rounded_rows_says_how_they_are_rescaled():
+    probs = np.round(np.full((4, 8), 1 / 8), 2)  # 0.12 each, 0.96 a row
+    with pytest.raises(InvalidInput, match=r"divide each row by its sum: pred_probs / pred_probs.sum\(axis=1"):
+        checked_probabilities(LABELS, probs)
+    assert checked_probabilities(LABELS, probs / probs.sum(axis=1, keepdims=True)).notes == ()
 
 
 def test_predictions_without_value_and_noise_below_a_half_are_no_other_order():

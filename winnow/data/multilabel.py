@@ -61,8 +61,22 @@ class Cells:
             InputError: the classes are others.
         """
         if set(names) != set(self.class_names):
-            raise InputError(f"{where}: its classes ({', '.join(self.class_names[:5])}, ...) are not those wanted")
+            raise InputError(
+                f"{where}: its classes ({_few(self.class_names)}) are not the expected ones ({_few(names)}); "
+                "name the columns alike, or say which is which: --map-labels"
+            )
         return self.values[:, [self.class_names.index(name) for name in names]]
+
+    def renamed(self, label_map: LabelMap) -> Cells:
+        """With new class names; a merged class is present if any part is, absent if all are, else unknown."""
+        names = label_map.class_names(self.class_names)
+        new = [label_map.of(name) for name in self.class_names]
+        values = np.empty((len(self.values), len(names)), np.int8)
+        for k, name in enumerate(names):
+            parts = self.values[:, [part for part, merged in enumerate(new) if merged == name]]
+            present, absent = (parts == PRESENT).any(axis=1), (parts == ABSENT).all(axis=1)
+            values[:, k] = np.where(present, PRESENT, np.where(absent, ABSENT, UNKNOWN))
+        return Cells(names, values)
 
 
 Several = RawSets | Cells
@@ -171,14 +185,21 @@ def encode_several(
     """
     sets = [column for column in columns if isinstance(column, RawSets)]
     if len(sets) == len(columns):
-        if label_map is not None:
-            sets = [_renamed(column, label_map, own_names) for column in sets]
-            own_names = None
-        return encode_sets(sets, place, class_names=own_names or class_names, where=where)
+        # Indices become the names they mean, since other classes than the file's own may be wanted.
+        sets = [
+            column
+            if label_map is None and (own_names is None or column.members.is_text)
+            else _renamed(column, label_map or LabelMap({}), own_names)
+            for column in sets
+        ]
+        if class_names is None and own_names is not None:
+            class_names = label_map.class_names(own_names) if label_map is not None else own_names
+        return encode_sets(sets, place, class_names=class_names, where=where)
+    if sets:
+        raise InputError(f"{where}: lists and cells of labels do not go together")
     cells = [column for column in columns if isinstance(column, Cells)]
-    if sets or label_map is not None:
-        what = "lists and cells of labels do not go together" if sets else "--map-labels needs names, not 1 and 0"
-        raise InputError(f"{where}: {what}")
+    if label_map is not None:
+        cells = [column.renamed(label_map) for column in cells]
     names = tuple(class_names) if class_names is not None else cells[0].class_names
     return names, [column.of_classes(names, where) for column in cells]
 
@@ -212,3 +233,7 @@ def _encoded(
     whole = RawLabels(columns[0].column, np.concatenate(values), np.concatenate([column.missing for column in columns]))
     names, [indices] = encode([whole], lambda entry: place(int(rows[entry])), class_names=class_names, where=where)
     return names, np.split(indices, np.cumsum([len(column.values) for column in columns])[:-1])
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

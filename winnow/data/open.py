@@ -213,7 +213,7 @@ def _verified_beside(source: Source, verified: str, reading: Reading) -> Source:
     if not (is_address(verified) or Path(verified).is_file()):
         raise InputError(f"--verified {verified}: {source.address} has no such column, and there is no such file")
     table = open_columns(places(verified), verified)
-    return verified_by_table(source, table, reading.label_map)
+    return verified_by_table(source, table, reading.label_map, reading.label_separator)
 
 
 def _with_test(source: Source, reading: Reading) -> Source:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from winnow.data.classes import encode
+from winnow.data.multilabel import Several, cells_from_columns, encode_several
 from winnow.data.pictures import FilePictures
-from winnow.data.source import Source
+from winnow.data.source import Source, without_label
 from winnow.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -46,30 +47,70 @@ def flags(table: Columns, column: str, class_names: Sequence[str] | None) -> np.
     return np.fromiter((word in _YES or word == "1" for word in words), bool, len(words))
 
 
-def verified_by_table(source: Source, table: Columns, label_map: LabelMap | None) -> Source:
+def verified_by_table(source: Source, table: Columns, label_map: LabelMap | None, separator: str | None) -> Source:
     """A source whose images in a table are verified: with the label there, or with their own if the table has none.
 
-    The table names images by a column `id`, else by `path`, relative to the table.
+    The table names images by a column `id`, else by `path`, relative to the table. Where an image may have several
+    classes, its labels are written there in any way in which they may be written in the data.
+
+    Args:
+        source: the images.
+        table: what was checked.
+        label_map: new names for its labels.
+        separator: between the classes of an image in a cell of text.
 
     Raises:
         InputError: an image is unknown or stands there twice, or a label cannot be used.
     """
     rows = _rows(source, table)
     labels = source.noisy_labels.copy()
-    column = next((name for name in ("label", source.label_column) if name in table.columns), None)
-    if column is None:
-        checked = rows
-    else:
-        raw = table.labels(column)
-        if label_map is not None:
-            raw = label_map.applied(raw, table.class_names(column))
-        _, (found,) = encode([raw], table.place, class_names=source.class_names, where=table.where)
-        checked = rows[found >= 0]
-        labels[checked] = found[found >= 0]
+    checked = rows
+    found = _labels(source, table, label_map, separator)
+    if found is not None:
+        labelled = ~without_label(found)
+        checked = rows[labelled]
+        labels[checked] = found[labelled]
     verified = np.zeros(len(source), bool)
-    verified[checked] = labels[checked] >= 0
+    verified[checked] = ~without_label(labels[checked])
     note = f"{int(verified.sum()):,} labels are taken as verified, from {table.where}."
     return replace(source, noisy_labels=labels, verified=verified, notes=(*source.notes, note))
+
+
+def _labels(source: Source, table: Columns, label_map: LabelMap | None, separator: str | None) -> np.ndarray | None:
+    """The labels of the table in the source's classes, (N,) or (N, K) as there; None if it has none."""
+    own = source.label_column or ""
+    a_column_a_class = own.split(",") if own not in table.columns and "," in own else []
+    column = next((name for name in ("label", own) if name in table.columns), None)
+    several: Several | None = None
+    if column is not None:
+        several = table.several(column, separator)
+    elif a_column_a_class and set(a_column_a_class) <= set(table.columns):
+        several = cells_from_columns({name: table.labels(name) for name in a_column_a_class}, table.place, table.where)
+    else:
+        return None
+    if several is None and source.is_multilabel:
+        raise InputError(
+            f"{table.header}: '{column}' names one class an image, {source.address} may have several: "
+            "write lists, or say what separates them: --label-separator"
+        )
+    if several is not None:
+        if not source.is_multilabel:
+            raise InputError(f"{table.header}: '{column}' gives an image several classes, {source.address} one")
+        _, (cells,) = encode_several(
+            [several],
+            table.class_names(column) if column is not None else None,
+            class_names=source.class_names,
+            label_map=label_map,
+            place=table.place,
+            where=table.where,
+        )
+        return cells
+    assert column is not None
+    raw = table.labels(column)
+    if label_map is not None:
+        raw = label_map.applied(raw, table.class_names(column))
+    _, (found,) = encode([raw], table.place, class_names=source.class_names, where=table.where)
+    return found
 
 
 def _rows(source: Source, table: Columns) -> np.ndarray:
