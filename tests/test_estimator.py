@@ -219,7 +219,7 @@ class TestFeatures:
     def test_texts_among_numbers_are_refused(self):
         features, labels = blobs()
         for given in (["0", *labels[1:].tolist()], np.array(["0", *labels[1:].tolist()], dtype=object)):
-            with pytest.raises(ValueError, match="^y: texts and other labels are mixed; write all labels alike"):
+            with pytest.raises(ValueError, match=r"^y: texts and other labels are mixed; write all"):
                 NoisyLabelClassifier().fit(features, given)
 
     def test_nullable_integers_stay_integers(self):
@@ -359,7 +359,6 @@ class TestImages:
         ("wrong", "message"),
         [
             ({"method": "winow"}, r"^method='winow': no such method; did you mean winnow\?$"),
-            ({"model": "timm:"}, "^model='timm:': "),
             ({"model": "convnett"}, r"^model='convnett': no such network; did you mean convnet\?$"),
             ({"method": "bootstrap-soft", "hyperparameters": {"bta": 1}}, "^hyperparameter bta: .* did you mean beta"),
             (

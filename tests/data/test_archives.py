@@ -93,9 +93,105 @@ def test_a_shard_cut_off_in_a_picture_gives_all_others(write):
 
     assert [value_of(source, row) for row in (0, 1)] == [0, 1]
     found = fault(source, "2")
-    assert found.code == "truncated"
+    assert found.code == "truncated-archive"
     assert f"{path} at byte {last.offset_data:,}" in found.reason
-    assert "Archives that break off: 1" in " ".join(source.notes)
+    assert f"Archives that break off: 1 ({path}: at byte {os.path.getsize(path):,})" in " ".join(source.notes)
+
+
+def cut_anywhere(path):
+    """The source after each cut between the header of the first picture and the end of the last member."""
+    with tarfile.open(path) as archive:
+        first = next(each.offset for each in archive.getmembers() if each.name.endswith(".png"))
+        last = archive.offset
+    content = path.read_bytes()
+    for end in range(first + 512, last + 1, 512):
+        path.write_bytes(content[:end])
+        yield end, open_source(path, unlabelled_ok=True)
+
+
+@pytest.mark.parametrize("order", ["by key", "pictures first, then labels", "labels first"])
+def test_wherever_a_shard_is_cut_no_picture_is_used_without_its_label(write, order):
+    pictures = [member(f"{row:02d}.png", png(row)) for row in range(12)]
+    labels = [member(f"{row:02d}.cls", str(row % 3).encode()) for row in range(12)]
+    by_key = [each for pair in zip(pictures, labels, strict=True) for each in pair]
+    members = {"by key": by_key, "labels first": labels + pictures}.get(order, pictures + labels)
+    path = write(*members)
+    seen = set()
+
+    for end, source in cut_anywhere(path):
+        used = 0
+        for row, key in enumerate(source.ids):
+            if source.pictures.faults[row]:
+                found = fault(source, key)
+                assert found.code == "truncated-archive"
+                assert str(path) in found.reason
+                continue
+            assert value_of(source, row) == int(key)
+            used += 1
+            # Where no label is left at all, nothing tells pictures that come first from unlabelled ones.
+            if order != "pictures first, then labels" or (source.noisy_labels >= 0).any():
+                assert source.class_names[source.noisy_labels[row]] == str(int(key) % 3)
+        assert any(note.startswith("Archives that break off: 1") for note in source.notes), end
+        seen.add(used)
+
+    assert seen >= ({0, 1, 6, 11} if order == "by key" else {0, 1} if order == "labels first" else {1, 6, 11})
+
+
+def test_a_shard_cut_in_its_second_label_file_loses_that_picture_alone(write):
+    endings = {"png": png(), "cls": b"0", "txt": b"cat"}
+    path = write(*(member(f"{row}.{ending}", data) for row in range(2) for ending, data in endings.items()))
+    with tarfile.open(path) as archive:
+        os.truncate(path, archive.getmembers()[-1].offset)
+
+    source = open_source(path)
+
+    assert source.pictures.read(0).shape == (10, 10, 3)
+    assert fault(source, "1").code == "truncated-archive"
+
+
+def test_a_damaged_header_in_the_middle_is_an_archive_that_breaks_off(write):
+    path = write(*(each for row in range(4) for each in (member(f"{row}.png", png(row)), member(f"{row}.cls", b"0"))))
+    with tarfile.open(path) as archive:
+        third = archive.getmembers()[4].offset
+    content = bytearray(path.read_bytes())
+    content[third + 148 : third + 156] = b"????????"
+    path.write_bytes(content)
+
+    source = open_source(path)
+
+    assert list(source.ids) == ["0", "1"]
+    assert f"Archives that break off: 1 ({path}: at byte {third:,})." in source.notes
+
+
+@pytest.mark.parametrize(
+    "bad", [member("b.cls", b"\xff"), member("b.json", b"{"), member("b.json", b"[1]"), member("b.cls", b"1" * 2**21)]
+)
+def test_one_damaged_label_costs_that_label_alone(write, bad):
+    path = write(member("a.png", png(1)), member("a.cls", b"0"), member("b.png", png(2)), bad)
+
+    source = open_source(path)
+
+    assert source.noisy_labels.tolist() == [0, -1]
+    assert [value_of(source, row) for row in (0, 1)] == [1, 2]
+    note = f"Labels that cannot be read, the images are used without them: 1 ({path}: {bad[0].name}: "
+    assert any(each.startswith(note) for each in source.notes)
+
+
+def test_lists_in_json_files_give_an_image_several_classes(write):
+    records = [{"label": ["cat", "dog"]}, {"label": []}, {"other": 1}, {"label": ["dog"], "unknown_label": ["cat"]}]
+    members = [
+        each
+        for row, record in enumerate(records)
+        for each in (member(f"{row}.png", png()), member(f"{row}.json", json.dumps(record).encode()))
+    ]
+
+    source = open_source(write(*members))
+
+    assert source.class_names == ("cat", "dog")
+    assert source.noisy_labels.tolist() == [[1, 1], [0, 0], [-1, -1], [-1, 1]]
+    assert "'label' is 'cat', where others are lists" in message(
+        write(*members, member("9.png", png()), member("9.json", b'{"label": "cat"}'))
+    )
 
 
 def test_a_name_that_stands_there_twice_gives_the_first_and_sets_the_second_aside(write):
@@ -182,7 +278,10 @@ def test_a_file_that_is_no_archive_or_holds_no_picture_says_so(tmp_path, write):
     (tmp_path / "x.tar").write_bytes(b"no archive" * 100)
 
     assert "cannot be read as .tar" in message(tmp_path / "x.tar")
-    assert "no pictures in it" in message(write(member("a.cls", b"1")))
+    path = write(member("a.cls", b"1"))
+    assert "no pictures in it" in message(path)
+    os.truncate(path, 1024)
+    assert "no pictures in it; it breaks off" in message(path)
 
 
 def test_rows_taken_from_shards_keep_their_pictures(write):

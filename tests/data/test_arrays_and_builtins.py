@@ -49,6 +49,28 @@ def test_an_npz_may_hold_several_label_columns(write_npz):
     assert "did you mean --label-column worse?" in message(path, label_column="wors")
 
 
+def test_booleans_are_the_classes_true_and_false(write_npz):
+    source = open_source(write_npz(x=grey(), y=np.array([True, False, True, True])))
+
+    assert source.class_names == ("false", "true")
+    assert source.noisy_labels.tolist() == [1, 0, 1, 1]
+
+
+def test_class_names_that_stand_there_twice_are_refused(write_npz):
+    single = write_npz(x=grey(), y=[0, 2, 1, 0], class_names=["a", "b", "a"])
+    assert "its class names list 'a' twice" in message(single)
+
+    cells = write_npz(x=grey(), y=np.eye(4, 3, dtype=np.int8), class_names=["a", "b", "b"])
+    assert "its class names list 'b' twice" in message(cells)
+
+
+def test_a_name_or_id_of_half_a_character_is_refused(write_npz):
+    assert r"the class name '\ud800'" in message(write_npz(x=grey(), y=[0, 1, 1, 0], class_names=["a", "\ud800"]))
+    assert r"'\ud800' (no valid text) at index 1" in message(write_npz(x=grey(), y=["a", "\ud800", "a", "a"]))
+    ids = ["1", "2", "\ud800", "4"]
+    assert r"'id' '\ud800' at index 2 is no valid text" in message(write_npz(x=grey(), y=[0, 1, 1, 0], id=ids))
+
+
 def test_an_npz_never_unpickles(write_npz, tmp_path):
     canary = tmp_path / "canary"
 

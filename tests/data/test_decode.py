@@ -3,6 +3,7 @@
 import os
 import struct
 import threading
+import warnings
 import zlib
 from io import BytesIO
 
@@ -26,6 +27,21 @@ def encoded(image, kind, **options):
 
 def png_chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def grey_png(depth, row, transparent, colour=0, width=4):
+    """One row of pixels as PNG stores them, with a transparent colour."""
+    rest = png_chunk(b"tRNS", transparent) + png_chunk(b"IDAT", zlib.compress(b"\0" + row)) + png_chunk(b"IEND", b"")
+    return png_header(width, 1, depth, colour) + rest
+
+
+def grey_tiff(values, white_is_zero=False, sample_format=1):
+    """An uncompressed TIFF file of one row; sample formats: 1 unsigned, 2 signed, 3 floating point."""
+    values = np.asarray(values)[None]
+    numbers = {256: values.size, 257: 1, 258: 8 * values.itemsize, 259: 1, 262: int(not white_is_zero), 273: 134,
+               277: 1, 278: 1, 279: values.nbytes, 339: sample_format}  # fmt: skip
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in numbers.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(numbers)) + tags + bytes(4) + values.tobytes()
 
 
 def png_header(width, height, depth=1, colour=0):
@@ -167,6 +183,10 @@ def test_a_giant_text_chunk_costs_one_picture_at_most():
         b"%PDF-1.7\n",
         b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
         b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
+        b"P6\n# by hand\n1 1\n255\nabc",
+        b"P5 1 1 255 a",
+        b"P7\nWIDTH 1\n",
+        bytes(2) + b"\x02" + bytes(9) + b"\x01\x00\x01\x00\x18\x00abc" + bytes(8) + b"TRUEVISION-XFILE.\x00",
     ],
 )
 def test_other_picture_formats_are_named_as_unsupported(data):
@@ -193,6 +213,57 @@ def test_floats_of_any_range_are_stretched():
     assert decode(encoded(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
 
 
+def test_infinite_and_missing_floats_are_black_and_do_not_stretch_the_others():
+    values = np.array([1000, np.inf, 2000, np.nan, -np.inf, 1500], "<f4")
+
+    assert decode(grey_tiff(values, sample_format=3))[0, :, 0].tolist() == [0, 0, 255, 0, 0, 128]
+    assert decode(grey_tiff(values[1:2], sample_format=3)).tolist() == [[[0, 0, 0]]]
+
+
+def test_unsigned_integers_of_32_bits_do_not_wrap():
+    values = np.array([0, 2**31, 2**32 - 1], "<u4")
+
+    assert decode(grey_tiff(values))[0, :, 0].tolist() == [0, 128, 255]
+    assert decode(grey_tiff(np.array([-5, 0, 5], "<i4"), sample_format=2))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "sample_format"),
+    [(np.array([0, 51, 255], "u1"), 1), (np.array([0, 51 * 257, 65535], "<u2"), 1), (np.array([0, 0.2, 1], "<f4"), 3)],
+)
+def test_grey_where_zero_is_white_is_inverted(values, sample_format):
+    assert decode(grey_tiff(values, False, sample_format))[0, :, 0].tolist() == [0, 51, 255]
+    assert decode(grey_tiff(values, True, sample_format))[0, :, 0].tolist() == [255, 204, 0]
+
+
+def test_a_tiff_of_samples_that_are_not_read_is_unsupported():
+    assert code_of(grey_tiff(np.array([0, 0.5, 1], "<f8"), sample_format=3)) == "unsupported-format"
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "transparent", "expected"),
+    [
+        (16, struct.pack(">4H", 0, 257, 32896, 65535), b"\x01\x01", [0, 255, 128, 255]),
+        (16, struct.pack(">4H", 0, 257, 32896, 65535), b"\x01\x02", [0, 1, 128, 255]),
+        (8, bytes([0, 7, 9, 200]), b"\x00\x09", [0, 7, 255, 200]),
+        (4, bytes([0x12, 0x3F]), b"\x00\x03", [17, 34, 255, 255]),
+        (2, bytes([0b00011011]), b"\x00\x01", [0, 255, 170, 255]),
+        (1, bytes([0b01010000]), b"\x00\x00", [255, 255, 255, 255]),
+        (1, bytes([0b01010000]), b"\x00\x01", [0, 255, 0, 255]),
+    ],
+)
+def test_the_transparent_grey_of_a_png_becomes_white_and_no_other(depth, row, transparent, expected):
+    assert decode(grey_png(depth, row, transparent))[0, :, 0].tolist() == expected
+
+
+def test_the_transparent_colour_of_a_png_of_16_bits_becomes_white():
+    row = struct.pack(">6H", 0x0101, 0x0202, 0x0303, 0x0401, 0x0502, 0x0603)
+
+    pixels = decode(grey_png(16, row, row[:6], colour=2, width=2))
+
+    assert pixels.tolist() == [[[255, 255, 255], [4, 5, 6]]]
+
+
 def test_transparency_is_laid_over_white():
     values = np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], dtype=np.uint8)
 
@@ -214,11 +285,26 @@ def test_orientation_tags_are_obeyed():
     assert (decode(data) == np.rot90(picture(), -1)).all()
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_broken_orientation_tag_costs_nothing():
     data = encoded(picture(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff garbage")
 
-    assert decode(data).shape == (40, 50, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(data).shape == (40, 50, 3)
+
+
+def test_pillows_warnings_do_not_come_out_and_do_not_cost_the_orientation():
+    # A directory that promises two entries and holds the orientation alone: Pillow says "Corrupt EXIF data".
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x02\x00" + struct.pack("<HHII", 0x0112, 3, 1, 6)
+    data = encoded(picture(), "PNG", exif=exif)
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        found = examine(data, Limits())
+
+    assert heard == []
+    assert found.pixels.shape == (50, 40, 3)
+    assert "broken-metadata" in found.notes
 
 
 def test_an_animation_gives_its_first_frame_and_a_note():

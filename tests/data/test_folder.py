@@ -46,6 +46,23 @@ def test_hidden_things_are_passed_over_and_an_empty_class_is_kept_and_listed(pho
     assert source.notes == ("Classes without an image: eel.",)
 
 
+def test_no_two_files_or_classes_have_the_same_name_once_it_is_printable(photos):
+    folder = os.fsencode(photos / "cat")
+    names = [b"r\xff.png", rb"r\xff.png", rb"r\x5cxff.png", b"r\\\xff.png", rb"r\\xff.png", rb"a\b.png", rb"C:\x20.png"]
+    for name in names:
+        put(photos / "cat" / "new.png")
+        os.rename(os.path.join(folder, b"new.png"), os.path.join(folder, name))
+    for name in (b"\xe9", rb"\xe9"):
+        os.mkdir(os.path.join(os.fsencode(photos), name))
+
+    source = open_source(photos)
+
+    cats = {name for name in source.ids if name.startswith("cat/")}
+    assert len(cats) == 1 + len(names)
+    assert {r"cat/r\xff.png", r"cat/r\x5cxff.png", r"cat/a\b.png", r"cat/C:\x20.png"} <= cats
+    assert source.num_classes == 4
+
+
 def test_nested_files_belong_to_the_first_levels_class(photos):
     put(photos / "cat" / "indoors" / "night" / "3.png")
 

@@ -80,6 +80,43 @@ def test_two_class_labels_with_other_lists_are_compared_by_name(tmp_path):
     assert source.clean_labels.wrong(source.noisy_labels).tolist() == [True, False]
 
 
+def tagged(lists, truth):
+    """Lists of classes, and a truth that numbers the same classes the other way round."""
+    names = ["red", "green", "blue", "grey"]
+    features = {
+        "image": datasets.Image(),
+        "label": datasets.Sequence(datasets.ClassLabel(names=names)),
+        "true": datasets.Sequence(datasets.ClassLabel(names=names[::-1])),
+    }
+    images = [{"bytes": png(row), "path": None} for row in range(len(lists))]
+    content = {"image": images, "label": lists, "true": truth}
+    return datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+
+@pytest.mark.parametrize("how", ["saved", "exported"])
+def test_lists_of_class_labels_keep_their_names_and_empty_classes(tmp_path, how):
+    found = tagged([[2, 0], [], [1]], [[3], [], [1, 2]])
+    if how == "saved":
+        found.save_to_disk(tmp_path / "data")
+    else:
+        found.to_parquet(tmp_path / "data.parquet")
+    path = tmp_path / ("data" if how == "saved" else "data.parquet")
+
+    source = open_source(path, clean_label_column="true")
+    renamed = open_source(path, map_labels="green=red,grey=")
+
+    assert source.class_names == ("red", "green", "blue", "grey")
+    assert source.noisy_labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]]
+    # truth: red; nothing; blue and green
+    assert source.clean_labels.wrong(source.noisy_labels).tolist() == [
+        [False, False, True, False],
+        [False] * 4,
+        [False, False, True, False],
+    ]
+    assert renamed.class_names == ("red", "blue")
+    assert renamed.noisy_labels.tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
 def test_a_dataset_without_images_says_so(tmp_path):
     datasets.Dataset.from_dict({"text": ["a"], "label": [0]}).save_to_disk(tmp_path / "saved")
 
@@ -137,6 +174,14 @@ def test_hf_reads_a_folder_and_one_of_its_splits(tmp_path):
     assert value_of(source, 1) == 1
     assert open_source(f"hf:{tmp_path}/hub:test").noisy_labels.tolist() == [2]
     assert "no split 'dev' (test, train)" in message(f"hf:{tmp_path}/hub:dev")
+
+
+def test_hf_reads_a_saved_dataset_and_one_of_its_splits(tmp_path):
+    datasets.DatasetDict({"train": dataset([0, 1]), "test": dataset([2])}).save_to_disk(tmp_path / "saved")
+
+    assert open_source(f"hf:{tmp_path}/saved").noisy_labels.tolist() == [0, 1]
+    assert open_source(f"hf:{tmp_path}/saved:test").noisy_labels.tolist() == [2]
+    assert "has no split 'dev'" in message(f"hf:{tmp_path}/saved:dev")
 
 
 def test_a_dataset_with_code_of_its_own_is_refused_and_the_code_not_run(tmp_path):

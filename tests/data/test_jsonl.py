@@ -39,6 +39,34 @@ def test_numbers_are_class_indices_and_texts_class_names(write):
     assert texts.class_names == ("0", "2")
 
 
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [("label", '"\\ud800"'), ("label", '["x", "\\uDFFF"]'), ("id", '"a\\ud83d"'), ("path", '"\\udcff.png"')],
+)
+def test_a_lone_surrogate_is_refused_with_its_line(write, key, bad):
+    good = '{"id": "1", "path": "a", "label": "x"}'
+
+    text = message(write(good, f'{{"{key}": {bad}}}'))
+
+    assert f"line 2: '{key}' holds a lone surrogate, half of a character" in text
+    text.encode()
+
+
+def test_a_pair_of_surrogates_is_a_character(write):
+    assert open_source(write('{"path": "a", "label": "\\ud83d\\ude00"}')).class_names == ("\U0001f600",)
+
+
+def test_true_and_false_are_classes_of_that_name(write):
+    source = open_source(
+        write({"path": "a", "label": True}, {"path": "b", "label": None}, {"path": "c", "label": False})
+    )
+
+    assert source.class_names == ("false", "true")
+    assert source.noisy_labels.tolist() == [1, -1, 0]
+    mixed = write({"path": "a", "label": True}, {"path": "b", "label": 0})
+    assert "true or false at line 1 and a number at line 2" in message(mixed)
+
+
 def test_a_missing_key_and_null_are_missing_labels(write):
     source = open_source(write({"path": "a", "label": "x"}, {"path": "b"}, {"label": None, "path": "c"}))
 

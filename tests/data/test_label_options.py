@@ -129,6 +129,10 @@ def test_a_test_set_is_mapped_as_the_training_set_is(write):
     assert test.noisy_labels.tolist() == [1, 0]
 
 
+def test_a_new_name_that_is_no_valid_text_is_refused(write):
+    assert "no valid text" in message(write("path,label\na,x\n"), map_labels={"x": "\ud800"}, error=UsageError)
+
+
 # Duplicates
 
 
@@ -160,6 +164,39 @@ def test_a_row_may_share_its_id_with_one_and_its_path_with_another(write):
     source = open_source(table, on_duplicate="first")
 
     assert list(source.ids) == ["x", "y"]
+
+
+def test_a_row_without_a_label_contradicts_nothing(write):
+    source = open_source(write("path,label\na.png,cat\nb.png,dog\na.png,\n"))
+
+    assert source.noisy_labels.tolist() == [0, 1, -1]
+
+
+def test_of_an_image_named_twice_the_row_with_a_label_is_kept(write):
+    table = write("id,path,label\n1,a.png,\n2,b.png,dog\n3,a.png,cat\n4,a.png,dog\n5,c.png,\n6,c.png,\n")
+
+    source = open_source(table, on_duplicate="first")
+
+    assert list(source.ids) == ["2", "3", "5"]
+    assert source.noisy_labels.tolist() == [1, 0, -1]
+    assert source.notes == (
+        "Images named twice (--on-duplicate first): rows left out: 3, 1 of them first but without a label.",
+    )
+
+
+def test_a_file_by_its_absolute_and_its_relative_path_is_one(write, tmp_path, monkeypatch):
+    table = write(f"path,label\na.png,cat\n{tmp_path}/a.png,dog\n")
+
+    assert "'a.png' is cat and dog at line 2 and line 3" in message(table)
+    monkeypatch.chdir(tmp_path)
+    assert "'a.png' is cat and dog at line 2 and line 3" in message("photos.csv")
+    assert len(open_source(table, on_duplicate="first")) == 1
+
+
+def test_an_empty_id_is_refused(write):
+    text = message(write("id,path,label\n1,a,x\n,b,x\n,c,y\n"))
+
+    assert "'id' is empty at line 3, line 4; give every image its own, or leave the column away" in text
 
 
 def test_a_table_without_duplicates_is_left_alone(write):

@@ -74,9 +74,9 @@ def cifar10(root, *, archive=False):
     return images, labels
 
 
-def cifar100(root, coarse=None):
+def cifar100(root, coarse=None, fine=(0, 1, 2, 0, 1, 2)):
     images = CHANCE.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    fine = [0, 1, 2, 0, 1, 2]
+    fine = list(fine)
     coarse = coarse or [0, 0, 1, 0, 0, 1]
     batch = python2_pickle(rows_of(images), {"fine_labels": fine, "coarse_labels": coarse})
     names = python2_pickle(
@@ -187,6 +187,17 @@ def test_a_class_in_two_coarse_classes_is_not_cifar100(tmp_path):
     cifar100(tmp_path, coarse=[0, 0, 1, 1, 0, 1])
 
     assert "a class lies in two coarse classes" in message("cifar100", root=tmp_path)
+
+
+def test_fewer_labels_than_images_are_refused(tmp_path):
+    cifar100(tmp_path, fine=[0, 1, 2])
+    cifar10(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(
+        python2_pickle(np.zeros((2, 3072), np.uint8), {"labels": [0]})
+    )
+
+    assert "3 'fine_labels' for 6 images" in message("cifar100", root=tmp_path)
+    assert "9 'labels' for 10 images" in message("cifar10", root=tmp_path)
 
 
 def test_human_labels_of_cifar100_bring_their_truth(tmp_path):

@@ -21,8 +21,8 @@ from winnow.data.multilabel import (
     sets_from_lists,
     sets_from_texts,
 )
-from winnow.data.open import open_source
-from winnow.errors import InputError
+from winnow.data.open import open_source, open_test
+from winnow.errors import InputError, UsageError
 
 PLACE = "abcd".__getitem__
 
@@ -176,6 +176,35 @@ def test_a_csv_names_several_classes_with_a_separator(tmp_path):
     assert open_source(path).class_names == ("cat", "dog;cat")
 
 
+def test_an_empty_separator_is_refused_and_one_that_never_occurs_is_noted(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,label\na.png,cat\nb.png,dog;cat\n")
+
+    with pytest.raises(UsageError, match="--label-separator is empty"):
+        open_source(path, label_separator="")
+    assert open_source(path, label_separator="|").notes == (
+        "--label-separator '|' occurs in no label: every image has one class at most.",
+    )
+    assert open_source(path, label_separator=";").notes == ()
+
+
+def test_a_class_that_is_present_and_unknown_is_refused_with_its_row(tmp_path):
+    path = tmp_path / "t.jsonl"
+    lines = ['"label": ["dog"], "unknown_label": ["cat"]', '"label": ["dog", "cat"], "unknown_label": ["cat"]']
+    path.write_text("".join(f'{{"path": "{row}.png", {line}}}\n' for row, line in enumerate(lines)))
+
+    with pytest.raises(InputError, match=r"'cat' at line 2 \(1.png\) stands in both 'label' and 'unknown_label'"):
+        open_source(path)
+
+
+def test_a_mistyped_class_among_the_columns_is_put_right(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,cat,dog,bird\na.png,1,0,0\n")
+
+    with pytest.raises(InputError, match=r"no column 'dgo' .*did you mean --label-column cat,dog,bird\?"):
+        open_source(path, label_column="cat,dgo,bird")
+
+
 def test_a_csv_has_a_column_a_class(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("path,cat,dog\na.png,1,0\nb.png,1,1\nc.png,0,0\nd.png,,-1\n")
@@ -211,6 +240,31 @@ def test_labels_of_lists_are_renamed_and_dropped(tmp_path):
 
     assert source.class_names == ("cat", "dog")
     assert source.noisy_labels.tolist() == [[1, 0], [0, 1], [0, 0], [1, 0]]
+
+
+def test_columns_of_classes_are_renamed_and_merged(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,cat,kitten,dog,owl\na,1,0,0,1\nb,0,0,1,1\nc,0,,1,1\nd,,1,0,1\n")
+
+    source = open_source(path, label_column="cat,kitten,dog,owl", map_labels="kitten=cat,dog=hound,owl=,cow=")
+
+    assert source.class_names == ("cat", "hound")
+    assert source.noisy_labels.tolist() == [[1, 0], [0, 1], [-1, 1], [1, 0]]
+    assert source.notes == ("--map-labels names labels that do not occur: cow.",)
+
+
+def test_a_matrix_is_renamed_by_its_class_names_and_so_is_its_test_set(tmp_path):
+    np.savez(tmp_path / "train.npz", x=PIXELS, y=np.array(GIVEN), class_names=np.array(NAMES))
+    turned = np.array(GIVEN)[:, ::-1]
+    np.savez(tmp_path / "test.npz", x=PIXELS, y=turned, class_names=np.array(NAMES[::-1]))
+
+    train = open_source(tmp_path / "train.npz", map_labels="dog=hound")
+    test = open_test(tmp_path / "test.npz", train, map_labels="dog=hound")
+
+    assert train.class_names == test.class_names == ("cat", "hound")
+    assert test.noisy_labels.tolist() == GIVEN
+    with pytest.raises(InputError, match=r"its classes \(dog, cat\) are not the expected ones \(cat, hound\); .*map"):
+        open_test(tmp_path / "test.npz", train)
 
 
 def test_several_classes_and_a_truth_of_one_do_not_go_together(tmp_path):

@@ -1,9 +1,13 @@
 """Addresses and patterns: what DATA may name, and what is never fetched."""
 
 import builtins
+import contextlib
 import io
+import re
 import tarfile
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import numpy as np
@@ -14,7 +18,7 @@ import pytest
 from tests.data.pictures import message, png, value_of
 from tests.data.test_fetch import server  # noqa: F401
 from winnow.data.open import open_source
-from winnow.data.places import absolute, is_address
+from winnow.data.places import absolute, is_address, remote_place
 from winnow.data.source import Unreadable
 from winnow.errors import UsageError
 
@@ -24,6 +28,16 @@ def memory():
     files = fsspec.filesystem("memory")
     yield files
     files.rm("/", recursive=True)
+
+
+def shard_of(*values):
+    shard = io.BytesIO()
+    with tarfile.open(fileobj=shard, mode="w") as archive:
+        for value in values:
+            info = tarfile.TarInfo(f"{value}.png")
+            info.size = len(png(value))
+            archive.addfile(info, io.BytesIO(png(value)))
+    return shard.getvalue()
 
 
 def test_what_is_an_address():
@@ -54,13 +68,8 @@ def test_every_kind_of_file_is_read_at_an_address(memory):
     arrays = io.BytesIO()
     np.savez(arrays, x=np.full((1, 8, 8, 3), 6, np.uint8), y=[0])
     memory.pipe("/t.npz", arrays.getvalue())
-    shard = io.BytesIO()
-    with tarfile.open(fileobj=shard, mode="w") as archive:
-        info = tarfile.TarInfo("k.png")
-        info.size = len(png(7))
-        archive.addfile(info, io.BytesIO(png(7)))
-    memory.pipe("/t-0.tar", shard.getvalue())
-    memory.pipe("/t-1.tar", shard.getvalue())
+    memory.pipe("/t-0.tar", shard_of(7))
+    memory.pipe("/t-1.tar", shard_of(7))
 
     values = [value_of(open_source(f"memory://t{end}"), 0) for end in (".jsonl", ".parquet", ".npz")]
     shards = open_source("memory://t-{0..1}.tar", unlabelled_ok=True)
@@ -110,6 +119,75 @@ def test_a_table_on_the_web_reads_what_lies_on_its_own_host_alone(server):  # no
         with pytest.raises(Unreadable, match="an address on another host than the table's is not fetched"):
             source.pictures.read(row)
     assert "/c.png" not in server.asked
+
+
+@pytest.fixture
+def web():
+    """A web server on this machine that may send parts of files, say that it does not, or say nothing of it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer()
+
+        def do_GET(self):
+            self.answer()
+
+        def answer(self):
+            content, total, kind = self.server.content, len(self.server.content), self.server.kind
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            start, end = 0, total
+            if asked and kind == "parts":
+                start, end = int(asked[1]), min(int(asked[2]) + 1, total)
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total}")
+            else:
+                self.send_response(200)
+            if kind == "says no":
+                self.send_header("Accept-Ranges", "none")
+            if kind != "no length":
+                self.send_header("Content-Length", str(end - start))
+            self.end_headers()
+            if self.command == "GET":
+                with contextlib.suppress(ConnectionError):  # who asked may have heard enough
+                    self.wfile.write(content[start:end])
+
+        def log_message(self, *_):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def test_an_archive_on_the_web_is_read_in_parts(web):
+    web.content, web.kind = shard_of(7, 8), "parts"
+
+    source = open_source(f"http://127.0.0.1:{web.server_port}/t.tar", unlabelled_ok=True)
+
+    assert [value_of(source, row) for row in range(2)] == [7, 8]
+    assert not any("break off" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("kind", ["says nothing", "says no", "no length"])
+def test_a_web_server_that_sends_no_parts_of_files_is_named_as_the_reason(web, kind):
+    web.content, web.kind = shard_of(7, 8), kind
+
+    found = message(f"http://127.0.0.1:{web.server_port}/t.tar", unlabelled_ok=True)
+
+    reason = "does not say how long it is" if kind == "no length" else "sends whole files only, no parts of them"
+    assert f"/t.tar: its server {reason}" in found
+    assert "fetch the file and name it here" in found
+
+
+def test_bytes_that_were_not_asked_for_are_not_taken_for_a_part(web):
+    web.content, web.kind = shard_of(7), "says nothing"
+
+    with pytest.raises(OSError, match="sends whole files only"):
+        remote_place(f"http://127.0.0.1:{web.server_port}/t.tar").read_range(512, 600)
 
 
 def test_a_picture_on_the_web_does_not_send_us_elsewhere(server):  # noqa: F811

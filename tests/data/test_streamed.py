@@ -72,6 +72,21 @@ def small(hub):
     return hub
 
 
+def test_streamed_lists_of_class_labels_keep_their_names_and_empty_classes(hub):
+    lists = CARD.replace(
+        b"  - name: label\n    dtype:\n      class_label", b"  - name: label\n    sequence:\n      class_label"
+    )
+    hub.datasets["some/lists"] = {
+        "README.md": lists,
+        "data/train-00000-of-00001.parquet": content(range(2), label=lambda row: [[1, 0], []][row]),
+    }
+
+    source = open_source("hf:some/lists")
+
+    assert source.class_names == ("red", "green", "blue")
+    assert source.noisy_labels.tolist() == [[1, 1, 0], [0, 0, 0]]
+
+
 @pytest.fixture
 def large(hub):
     """6 MB of pictures in 15 files of 2 row groups, with a column that nobody asks for."""

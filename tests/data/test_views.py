@@ -1,11 +1,14 @@
 """Views: normalised by hand, shifted and mirrored by hand, and the same bits whenever they are asked for."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
 
-from winnow.data.views import Preprocessing, Views
+from winnow.data.pixels import ArrayPixels
+from winnow.data.views import Preprocessing, Views, on_device
 
 KINDS = ["plain", "weak", "strong"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -244,3 +247,18 @@ def test_a_flat_colour_is_not_blown_up():
 
     assert found.mean == pytest.approx((0.2, 1.0, 0.2))
     assert found.std == (1.0, 1.0, 1.0)
+
+
+def test_pictures_that_may_not_be_written_to_are_taken_without_a_copy_or_a_word():
+    images = np.frombuffer(bytes(range(64)), np.uint8).reshape(1, 8, 8, 1)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tensor = on_device(ArrayPixels(images), torch.device("cpu"))
+    finally:
+        torch.set_warn_always(before)
+
+    assert tensor.data_ptr() == images.ctypes.data
+    assert tensor.flatten().tolist() == list(range(64))

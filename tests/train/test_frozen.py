@@ -242,7 +242,7 @@ def test_a_body_that_the_weights_leave_at_random_is_warned_of(body, tmp_path):
 def test_freezing_needs_weights_and_sizes_have_a_smallest():
     with pytest.raises(UsageError, match="--freeze keeps the network's body as given --weights have it"):
         winnow.fit(digits(), freeze=True)
-    with pytest.raises(UsageError, match="--image-size must be at least 8, got 7"):
+    with pytest.raises(UsageError, match="--image-size must lie in 8 to 2,048, got 7"):
         winnow.fit(digits(), image_size=7)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,13 +15,17 @@ import numpy as np
 from winnow.data.classes import RawLabels, from_values
 from winnow.data.decode import MAX_FILE_BYTES, Decoded, Limits, examine
 from winnow.data.metadata import TableMetadata
-from winnow.data.multilabel import Several, sets_from_texts
+from winnow.data.multilabel import RawSets, Several, sets_from_lists, sets_from_texts
 from winnow.data.places import Place
 from winnow.data.signatures import IMAGE_EXTENSIONS
 from winnow.data.source import Pictures, Unreadable
 from winnow.errors import InputError
 
 _LABEL_BYTES = 2**20
+_LABEL_ENDINGS = ("cls", "txt", "json")
+_BLOCK = bytes(tarfile.BLOCKSIZE)
+_CUT = "truncated-archive"
+_DAMAGED = "Labels that cannot be read, the images are used without them"
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _SHOWN = 3
 
@@ -82,7 +86,7 @@ class TarPictures:
 
 @dataclass
 class _Sample:
-    """What the files of one key say."""
+    """What the files of one key say: where the picture is, the endings of its label files, whether one is cut off."""
 
     key: str
     shard: int
@@ -90,16 +94,19 @@ class _Sample:
     size: int = 0
     fault: str = ""
     values: dict[str, Any] = field(default_factory=dict)
+    endings: set[str] = field(default_factory=set)
+    cut: bool = False
 
 
 class TarColumns:
     """Shards as a table: a column `cls` or `txt` for files of that ending, and one for each key of the .json files.
 
     A picture that is a link, sparse, cut off, outside of the archive's folder or there twice is a row that cannot be
-    read. Whole numbers in .cls files are class indices.
+    read; so is one that may have lost a label where its archive breaks off. Whole numbers in .cls files are class
+    indices; a list in a .json file names several classes.
 
     Raises:
-        InputError: a shard is no tar file, or there are no pictures.
+        InputError: a shard is no tar file, there are no pictures, or labels but none that can be read.
     """
 
     default_label = "label"
@@ -109,11 +116,16 @@ class TarColumns:
         self.shards = tuple(shards)
         self.samples: list[_Sample] = []
         self.remarks: dict[str, list[str]] = {}
+        self.ends: dict[int, int] = {}  # of shards that break off, in bytes
         for number, shard in enumerate(shards):
             self.samples += self._samples(number, shard)
+        self._set_aside_what_lost_its_label()
         self.num_rows = len(self.samples)
         if not self.samples:
-            raise InputError(f"{where}: no pictures in it")
+            broken = "; it breaks off, fetch or write it again" if self.ends else ""
+            raise InputError(f"{where}: no pictures in it{broken}")
+        if _DAMAGED in self.remarks and not any(sample.values for sample in self.samples):
+            raise InputError(f"{self.remarks[_DAMAGED][0]}; no label in {where} can be read")
         keys = [sample.key for sample in self.samples]
         if len(set(keys)) < len(keys):
             names = [PurePosixPath(str(shard)).stem for shard in shards]
@@ -138,9 +150,21 @@ class TarColumns:
         return from_values(column, [sample.values.get(column) for sample in self.samples], self.where, self.place)
 
     def several(self, column: str, separator: str | None) -> Several | None:
-        """Texts such as `cat;dog`, if a separator says so."""
+        """Lists of classes, or texts such as `cat;dog` if a separator says so; `unknown_COLUMN` as in JSON lines."""
+        if any(isinstance(sample.values.get(column), list) for sample in self.samples):
+            beside = f"unknown_{column}"
+            unknown = self._lists(beside) if beside in self.columns else None
+            return replace(self._lists(column), unknown=unknown)
         texts = self.texts(column) if separator else None
         return sets_from_texts(column, texts, separator) if texts is not None and separator else None
+
+    def _lists(self, column: str) -> RawSets:
+        values = [sample.values.get(column) for sample in self.samples]
+        for sample, value in zip(self.samples, values, strict=True):
+            if not (value is None or isinstance(value, list)):
+                where = f"{self.shards[sample.shard]} ({sample.key})"
+                raise InputError(f"{where}: '{column}' is {value!r}, where others are lists")
+        return sets_from_lists(column, values, self.where)
 
     def class_names(self, column: str) -> list[str] | None:
         """Shards list no classes."""
@@ -185,7 +209,8 @@ class TarColumns:
     def _samples(self, number: int, shard: Place) -> list[_Sample]:
         samples: dict[str, _Sample] = {}
         doubles: list[_Sample] = []
-        for member, fault in self._members(shard):
+        key = ""
+        for member, fault in self._members(number, shard):
             path = PurePosixPath(member.name)
             stem, _, ending = path.name.partition(".")
             key = str(path.parent / stem) if str(path.parent) != "." else stem
@@ -196,44 +221,67 @@ class TarColumns:
                     sample = _Sample(f"{key}@{member.offset_data}", number)
                     doubles.append(sample)
                 sample.start, sample.size, sample.fault = member.offset_data, member.size, fault
-            elif ending in ("cls", "txt", "json") and not fault:
-                values = self._values(shard, member, ending)
-                known = samples.setdefault(key, _Sample(key, number)).values
+            elif ending in _LABEL_ENDINGS and (not fault or fault.startswith(_CUT)):
+                sample = samples.setdefault(key, _Sample(key, number))
+                if fault:
+                    sample.cut = True
+                    continue
+                sample.endings.add(ending)
+                values, known = self._values(shard, member, ending), sample.values
                 if known.keys() & values.keys():
                     self._remark("Labels that stand there twice, the first is used", f"{shard}: {member.name}")
                 known.update({name: value for name, value in values.items() if name not in known})
             elif member.isfile() or fault:
                 self._remark("Files passed over", f"{shard}: {member.name}")
+        if number in self.ends and key in samples:
+            # The files of one key mostly stand together: where the archive breaks off, the next might be a label.
+            samples[key].cut |= not samples[key].endings
         for sample in samples.values():
             if sample.start < 0:
                 self._remark("Labels without a picture were passed over", f"{shard}: {sample.key}")
         return [sample for sample in samples.values() if sample.start >= 0] + doubles
 
-    def _members(self, shard: Place) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    def _set_aside_what_lost_its_label(self) -> None:
+        """Faults for the pictures that lack a label that may have stood where their archive breaks off."""
+        endings = set().union(*(sample.endings for sample in self.samples))
+        for sample in self.samples:
+            if sample.shard in self.ends and not sample.fault and (sample.cut or not sample.endings >= endings):
+                end = self.ends[sample.shard]
+                sample.fault = f"{_CUT}: the archive breaks off at byte {end:,}, perhaps before a label of this picture"
+
+    def _members(self, number: int, shard: Place) -> Iterator[tuple[tarfile.TarInfo, str]]:
         """Every member with what is wrong with it; folders are left out."""
         size = shard.size()
         with shard.open() as file:
             try:
                 archive = tarfile.TarFile(fileobj=file)
             except tarfile.TarError as error:
-                raise InputError(
-                    f"{shard}: cannot be read as .tar: {error}; a compressed one must be unpacked"
-                ) from error
+                advice = "it is cut off" if size < len(_BLOCK) else "a compressed one must be unpacked"
+                raise InputError(f"{shard}: cannot be read as .tar: {error}; {advice}") from error
             while True:
                 try:
                     member = archive.next()
-                except (tarfile.TarError, ValueError) as error:
-                    self._remark("Archives that break off", f"{shard}: {error}")
-                    return
+                except (tarfile.TarError, ValueError):
+                    member = None
                 if member is None:
-                    return
+                    break
                 if not member.isdir():
                     yield member, _fault(member, size)
+            # For tarfile, a header that is cut off or damaged is an end like any other; a true one is two empty blocks.
+            end = min(archive.offset, size)
+            file.seek(end)
+            ending = file.read(2 * len(_BLOCK))
+        if ending != 2 * _BLOCK:
+            self._remark("Archives that break off", f"{shard}: at byte {end:,}")
+        if not ending.startswith(_BLOCK):
+            self.ends[number] = end
 
     def _values(self, shard: Place, member: tarfile.TarInfo, ending: str) -> dict[str, Any]:
+        """What a label file says; nothing, with a remark, if it cannot be read."""
         where = f"{shard}: {member.name}"
         if member.size > _LABEL_BYTES:
-            raise InputError(f"{where}: {member.size:,} bytes are no label")
+            self._remark(_DAMAGED, f"{where}: {member.size:,} bytes are no label")
+            return {}
         data = shard.read_range(member.offset_data, member.offset_data + member.size)
         try:
             text = data.decode()
@@ -241,17 +289,22 @@ class TarColumns:
                 text = text.strip()
                 return {ending: int(text) if ending == "cls" and _INTEGER.fullmatch(text) else text or None}
             record = json.loads(text)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{where}: cannot be read: {error}") from error
+        except (ValueError, RecursionError) as error:
+            self._remark(_DAMAGED, f"{where}: cannot be read: {error}")
+            return {}
         if not isinstance(record, dict):
-            raise InputError(f"{where}: one JSON object is needed, this is a {type(record).__name__}")
-        # Nested values (boxes, captions with their scores) are not ours to understand.
-        return {
-            name: value for name, value in record.items() if not isinstance(value, (dict, list)) and name != "image"
-        }
+            self._remark(_DAMAGED, f"{where}: one JSON object is needed, this is a {type(record).__name__}")
+            return {}
+        return {name: value for name, value in record.items() if _is_plain(value) and name != "image"}
 
     def _remark(self, what: str, item: str) -> None:
         self.remarks.setdefault(what, []).append(item)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a value or a list of values; what is nested (boxes, scored captions) is not ours to understand."""
+    inner = value if isinstance(value, list) else [value]
+    return not any(isinstance(each, (dict, list)) for each in inner)
 
 
 def _fault(member: tarfile.TarInfo, size: int) -> str:
@@ -264,5 +317,5 @@ def _fault(member: tarfile.TarInfo, size: int) -> str:
     if member.name.startswith(("/", "\\")) or ".." in PurePosixPath(member.name).parts:
         return f"path-outside: the name {member.name!r} leads out of the archive"
     if member.offset_data + member.size > size:
-        return "truncated: the archive ends before the picture does"
+        return f"{_CUT}: the archive ends before the picture does"
     return ""

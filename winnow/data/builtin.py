@@ -165,7 +165,8 @@ def _cifar10(reading: Reading, part: str, human: bool = False) -> Columns:
     if batches is None:
         raise _absent("cifar10", root, f"{packed.name}, {folder} or {CIFAR10.path}")
     where = str(root / folder)
-    arrays = {"x": cifar_images(batches, where), "label": _joined(batches, "labels", where)}
+    images = cifar_images(batches, where)
+    arrays = {"x": images, "label": _joined(batches, "labels", len(images), where)}
     if human:
         arrays |= _human(root / "CIFAR-10_human.pt", arrays["label"], _CIFAR10N, {"label": "clean_label"})
     return _arrays(where, arrays, CIFAR10_CLASSES)
@@ -179,10 +180,11 @@ def _cifar100(reading: Reading, part: str, human: bool = False) -> Columns:
         raise _absent("cifar100", root, f"{folder} or {CIFAR100.path}")
     where = str(root / folder)
     data, meta = batches[:1], batches[1]
+    images = cifar_images(data, where)
     arrays = {
-        "x": cifar_images(data, where),
-        "label": _joined(data, "fine_labels", where),
-        "coarse": _joined(data, "coarse_labels", where),
+        "x": images,
+        "label": _joined(data, "fine_labels", len(images), where),
+        "coarse": _joined(data, "coarse_labels", len(images), where),
     }
     pairs = np.unique(np.stack([arrays["label"], arrays["coarse"]]), axis=1)
     if len(np.unique(pairs[0])) < pairs.shape[1]:
@@ -219,11 +221,15 @@ def _human(
     return {name: columns[theirs] for name, theirs in published.items()}
 
 
-def _joined(batches: list[dict[str, object]], key: str, where: str) -> np.ndarray:
+def _joined(batches: list[dict[str, object]], key: str, num_images: int, where: str) -> np.ndarray:
+    """The labels of all batches, one an image."""
     try:
-        return np.concatenate([np.asarray(batch[key], dtype=np.int64) for batch in batches])
+        labels = np.concatenate([np.asarray(batch[key], dtype=np.int64) for batch in batches])
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{where}: has no '{key}'") from error
+    if labels.shape != (num_images,):
+        raise InputError(f"{where}: {labels.size:,} '{key}' for {num_images:,} images; fetch it again")
+    return labels
 
 
 def _arrays(where: str, arrays: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> ArrayColumns:

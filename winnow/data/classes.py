@@ -1,8 +1,8 @@
 """From label columns as people write them to class indices: nothing is guessed, nothing is repaired.
 
-Texts are class names, sorted (by number if all are integers). Integers are class indices from 0. Missing
-values become -1. Everything doubtful (3.0, "3 ", a negative index, counting from 1, an unknown name) is
-refused with the rows concerned; `label_map` is where a person says what such labels mean.
+Texts are class names, sorted (by number if all are integers). Integers are class indices from 0. True and false are the
+classes `true` and `false`. Missing values become -1. Everything doubtful (3.0, "3 ", a negative index, counting from 1,
+an unknown name) is refused with the rows concerned; `label_map` is where a person says what such labels mean.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from winnow.errors import InputError
 MISSING_TEXTS = frozenset({"", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "<NA>"})
 _INTEGER = re.compile(r"[0-9]+")
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?|[+-]?[0-9]+\.|[+-]?inf")
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _SHOWN = 10
 _MOST_CLASSES = 1_000_000
 _LARGEST = 2**62
@@ -56,6 +57,30 @@ def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def as_text(value: object) -> str:
+    """A plain value as a label: true and false are the classes `true` and `false`, whatever holds them."""
+    return str(value).lower() if isinstance(value, (bool, np.bool_)) else str(value)
+
+
+def is_valid_text(text: str) -> bool:
+    """Whether a text can be written to a file: lone surrogates, halves of characters, cannot."""
+    return not _SURROGATE.search(text)
+
+
+def refuse_names(names: Sequence[str], where: str) -> None:
+    """Refuses a class list that names a class twice, or by what is no valid text.
+
+    Raises:
+        InputError: it does.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{where}: its class names list {twice[0]!a} twice; give every class a name of its own")
+    invalid = [name for name in names if not is_valid_text(name)]
+    if invalid:
+        raise InputError(f"{where}: the class name {invalid[0]!a} holds half of a character; correct it")
+
+
 def from_texts(column: str, texts: Sequence[str | None]) -> RawLabels:
     """Labels given as texts."""
     values = np.array(texts, dtype=object)
@@ -69,12 +94,14 @@ def from_array(column: str, values: np.ndarray, where: str, *, minus_one_is_miss
         raise InputError(f"{where}: labels '{column}' have the shape {values.shape}, one label an image is needed")
     if values.dtype.kind in "US":
         return from_texts(column, [str(value) for value in values.astype(str)])
+    if values.dtype.kind == "b":
+        return from_texts(column, [as_text(value) for value in values])
     if values.dtype.kind == "f":
         missing = np.isnan(values)
         if missing.all():
             return RawLabels(column, np.zeros(len(values), np.int64), missing)
         return RawLabels(column, np.array([str(value) for value in values.tolist()], dtype=object), missing)
-    if values.dtype.kind not in "iub":
+    if values.dtype.kind not in "iu":
         raise InputError(f"{where}: labels '{column}' are of type {values.dtype}; integers or texts are needed")
     integers = values.astype(np.int64)
     missing = integers == UNLABELLED if minus_one_is_missing else np.zeros(len(integers), bool)
@@ -103,6 +130,12 @@ def from_values(column: str, values: Sequence[object], where: str, place: Callab
                          "write all labels alike")  # fmt: skip
     if str in kinds:
         return from_texts(column, [value if isinstance(value, str) else None for value in values])
+    if bool in kinds and len(kinds) > 1:
+        truth, number = kinds[bool], next(row for kind, row in kinds.items() if kind is not bool)
+        raise InputError(f"{where}: '{column}' holds true or false at {place(truth)} and a number at {place(number)}; "
+                         "write all labels alike")  # fmt: skip
+    if bool in kinds:
+        return from_texts(column, [None if value is None else as_text(value) for value in values])
     missing = np.fromiter((value is None for value in values), bool, len(values))
     if float in kinds:
         return RawLabels(column, np.array([str(value) for value in values], dtype=object), missing)
@@ -123,8 +156,8 @@ def from_arrow(column: str, values: pa.ChunkedArray, where: str) -> RawLabels:
     if pa.types.is_null(kind):
         return RawLabels(column, np.zeros(len(values), np.int64), missing)
     if pa.types.is_boolean(kind):
-        values = values.cast(pa.int8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return from_texts(column, [None if value is None else as_text(value) for value in values.to_pylist()])
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise InputError(f"{where}: label column '{column}' is of type {kind}; integers or texts are needed")
     filler = float("nan") if pa.types.is_floating(values.type) else 0
     filled = pc.fill_null(values, pa.scalar(filler, values.type))
@@ -147,6 +180,7 @@ def encode(
         InputError: labels that cannot be used, with up to ten of them.
     """
     if class_names is not None:
+        refuse_names(class_names, where)
         columns = [_with_known_names(column, class_names) for column in columns]
     for column in columns:
         _refuse(column, place, _flaws(column, class_names), where)
@@ -266,6 +300,9 @@ def _flaws(column: RawLabels, class_names: Sequence[str] | None) -> dict[int, st
     numbers = class_names is None and all(_NUMBER.fullmatch(text.strip()) for text in counts)
     for text in counts:
         if text in allowed:
+            continue
+        if not is_valid_text(text):
+            flaw_of[text] = "no valid text"
             continue
         if text != text.strip():
             flaw_of[text] = "blanks around it"

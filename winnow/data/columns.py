@@ -186,6 +186,7 @@ class ArrowColumns:
             return self.metadata.class_names or self.names_of[column]
         # A second column of indices beside Hugging Face's `label` counts the same classes.
         kind = self.schema.field(column).type if column in self.columns else None
+        kind = kind.value_type if kind is not None and is_list_column(kind) else kind
         return self.names_of.get(self.default_label) if kind is not None and pa.types.is_integer(kind) else None
 
     def texts(self, column: str) -> list[str] | None:

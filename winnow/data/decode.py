@@ -8,8 +8,11 @@ Conversion to 8-bit RGB, by the picture's mode:
 
 - 16-bit grey is divided by 257 (65535 becomes 255);
 - 32-bit integers are kept if they fit 8 bits, divided by 257 if they fit 16, else stretched to 0-255;
-- floats in [0, 1] are multiplied by 255, in [0, 255] kept, else stretched; NaN becomes 0;
-- transparency is laid over white;
+- floats in [0, 1] are multiplied by 255, in [0, 255] kept, else stretched; NaN and infinities become 0 and count for
+  nothing else;
+- grey where 0 means white, as a TIFF file may say, is inverted after that;
+- transparency is laid over white, and pixels of a PNG file's transparent colour become white; of 16-bit RGB, Pillow
+  gives the upper 8 bits, so they alone are compared;
 - LAB is converted to sRGB by the colour engine, from the white of D50;
 - everything else (palette, 1-bit, CMYK, YCbCr) is converted by Pillow, without regard to profiles; the CMYK of a JPEG
   file is taken as inverted, as Adobe writes it.
@@ -22,8 +25,10 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import PIL
@@ -57,6 +62,10 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
 _ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+# What Pillow multiplies the grey of such PNG files with, but not their transparent grey.
+_PNG_SHADES = {"L;2": 85, "L;4": 17}
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # TIFF tags
+_WHITE_IS_ZERO, _UNSIGNED = 0, 1
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 
 
@@ -125,20 +134,31 @@ def examine(data: bytes, limits: Limits, *, name: str = "") -> Decoded:
         pixels = decode_plain(data, limits.max_pixels)
         if pixels is not None:
             return Decoded(pixels, tuple(_remarks_on_file(kind, name) + _remarks_on_shape(*pixels.shape[:2])))
+    with warnings.catch_warnings():
+        # Pillow warns of metadata that we note ourselves, and of other things that cost nothing.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        return _examined_by_pillow(data, kind, limits, name)
+
+
+def _examined_by_pillow(data: bytes, kind: str, limits: Limits, name: str) -> Decoded:
     notes = []
     try:
         image = _OPENERS[kind](BytesIO(data), "")
         if image.width * image.height > limits.max_pixels:
             size = f"{image.width} x {image.height}"
             raise Unreadable("too-many-pixels", f"{size}, more than {limits.max_pixels:,} (--max-pixels)")
+        _scale_transparent_colour(image)
         if not _load(image, kind, data, limits):
             notes.append("truncated")
-        pixels = _rgb(_upright(image))
+        pixels = _rgb(_upright(image), getattr(image, "tag_v2", {}))
     except (Unreadable, KeyboardInterrupt):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unreadable("too-many-pixels", str(error)) from error
     except Exception as error:  # Pillow's plug-ins fail in every way; each costs one picture, not the run.
+        if str(error) == "unknown pixel mode":
+            reason = "a TIFF of samples that are not read (convert it to JPEG or PNG)"
+            raise Unreadable("unsupported-format", reason) from error
         code = "truncated" if looks_cut_off(data, kind) or "runcated" in str(error) else "corrupt"
         raise Unreadable(code, f"{kind}: {error or type(error).__name__}") from error
     notes.extend(_remarks(image, kind, data, name))
@@ -230,17 +250,30 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def _scale_transparent_colour(image: ImageFile.ImageFile) -> None:
+    """Pillow gives the transparent colour of a PNG file as it is stored, but scales the pixels to 8 bits."""
+    colour = image.info.get("transparency")
+    if image.format != "PNG" or colour is None or not image.tile:
+        return
+    stored = image.tile[0].args
+    if stored == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    elif stored in _PNG_SHADES:
+        image.info["transparency"] = colour * _PNG_SHADES[stored]
+
+
+def _rgb(image: Image.Image, tags: Mapping[int, Any]) -> np.ndarray:
+    """The pixels, uint8 (height, width, 3); `tags` are those of a TIFF file."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode == "L" and "transparency" not in image.info:
         return np.repeat(np.asarray(image)[..., None], 3, axis=2)
+    if image.mode in ("F", "I") or image.mode.startswith("I;"):
+        return np.repeat(_eight_bits(image, tags)[..., None], 3, axis=2)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
-    if image.mode in ("F", "I") or image.mode.startswith("I;"):
-        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
     if image.mode == "LAB":
         from PIL import ImageCms  # rarely needed
 
@@ -249,11 +282,14 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values = np.nan_to_num(values)
-    low, high = values.min(), values.max()
+def _eight_bits(image: Image.Image, tags: Mapping[int, Any]) -> np.ndarray:
+    stored = np.asarray(image)
+    if image.mode == "I" and tags and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+        stored = stored.view(np.uint32)  # Pillow's own integers are signed
+    values = stored.astype(np.float64)
+    finite = np.isfinite(values)
+    low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
+    values[~finite] = low if finite.any() else 0
     if image.mode.startswith("I;"):
         scaled = values / 257
     elif image.mode == "F" and low >= 0 and high <= 1:
@@ -264,7 +300,13 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
         scaled = values / 257
     else:
         scaled = (values - low) / (high - low) * 255 if high > low else np.zeros_like(values)
-    return np.rint(scaled).astype(np.uint8)
+    pixels = np.rint(scaled).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    pixels[~finite] = 0
+    if "transparency" in image.info:
+        pixels[stored == image.info["transparency"]] = 255
+    return pixels
 
 
 def _remarks(image: ImageFile.ImageFile, kind: str, data: bytes, name: str) -> list[str]:

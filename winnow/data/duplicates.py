@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from winnow.data.source import UNLABELLED
+from winnow.data.classes import is_valid_text
+from winnow.data.source import UNLABELLED, without_label
 from winnow.errors import InputError
 
 _SHOWN = 10
@@ -20,13 +22,15 @@ class Named:
 
     Attributes:
         ids: from a column of its own; None if there is none.
-        paths: of the image files, normalised, empty where missing; None if the pictures are no files.
+        paths: of the image files, as they stand there, empty where missing; None if the pictures are no files.
+        files: the same in one spelling each, so that one file is seen as one.
         where: the table, for messages.
         place: names a row, for messages.
     """
 
     ids: Sequence[str] | None
     paths: Sequence[str] | None
+    files: Sequence[str] | None
     where: str
     place: Callable[[int], str]
 
@@ -59,14 +63,16 @@ def resolved(
         named: what names each row.
         labels: class indices (N,), or (N, K) for several classes an image.
         names: of the classes.
-        how: `first` keeps the first row of an image; `conflict` as well, but leaves it without a label where the labels
-            differ; None keeps every row, and refuses an id that stands there twice and a path with two labels.
+        how: `first` keeps the first row of an image that has a label, or the first; `conflict` keeps the first, without
+            a label where the labels differ; None keeps every row, and refuses an id that stands there twice and a path
+            with two labels. A row without a label contradicts nothing.
 
     Raises:
-        InputError: a duplicate, and nobody said what to do with it.
+        InputError: an id that cannot be one, or a duplicate, and nobody said what to do with it.
     """
     everything = np.arange(len(labels))
-    groups = [named.groups(texts) for texts in (named.ids, named.paths) if texts is not None]
+    _refuse_ids(named)
+    groups = [named.groups(texts) for texts in (named.ids, named.files) if texts is not None]
     if not any(groups):
         return labels, everything, None
     if how is None:
@@ -81,6 +87,14 @@ def resolved(
     kept = np.flatnonzero(first == everything)
     left_out = len(labels) - len(kept)
     what = f"later rows left out: {left_out:,}"
+    if how == "first":
+        labelled = np.flatnonzero(~without_label(labels))
+        best = everything.copy()
+        # The smallest row is written last, so it stays.
+        best[first[labelled[::-1]]] = labelled[::-1]
+        moved = int((best[kept] != kept).sum())
+        kept = np.sort(best[kept])
+        what = f"rows left out: {left_out:,}, {moved:,} of them first but without a label" if moved else what
     if how == "conflict":
         labels, conflicts = _without_conflicts(labels, first)
         what += f", unlabelled because their labels differ: {conflicts:,}"
@@ -103,16 +117,32 @@ def _without_conflicts(labels: np.ndarray, first: np.ndarray) -> tuple[np.ndarra
     return agreed, conflicts
 
 
+def _refuse_ids(named: Named) -> None:
+    """An image without an id, or with one that cannot be written, could not be named in any finding."""
+    ids = named.ids if named.ids is not None else []
+    empty = [row for row, text in enumerate(ids) if not text]
+    if empty:
+        raise InputError(
+            f"{named.where}: 'id' is empty at {_listed(list(map(named.place, empty)), ', ')}; "
+            "give every image its own, or leave the column away"
+        )
+    invalid = next((row for row, text in enumerate(ids) if not is_valid_text(text)), None)
+    if invalid is not None:
+        raise InputError(f"{named.where}: 'id' {ids[invalid]!a} at {named.place(invalid)} is no valid text")
+
+
 def _refuse(named: Named, labels: np.ndarray, names: Sequence[str]) -> None:
     advice = "correct the table, or say what to do: --on-duplicate first or conflict"
     if named.ids is not None:
         twice = [f"'{text}' at {named.places(rows)}" for text, rows in named.groups(named.ids).items()]
         if twice:
             raise InputError(f"{named.where}: 'id' names {len(twice):,} images twice: {_listed(twice, ', ')}; {advice}")
+    known = ~without_label(labels)
     conflicts = [
-        f"'{path}' is {' and '.join(_names(labels[rows], names))} at {named.places(rows)}"
-        for path, rows in named.groups(named.paths or ()).items()
-        if len(np.unique(labels[rows], axis=0)) > 1
+        f"'{os.path.normpath((named.paths or ())[rows[0]])}' is {' and '.join(_names(labels[rows], names))} "
+        f"at {named.places(rows)}"
+        for group in named.groups(named.files or ()).values()
+        if len(rows := [row for row in group if known[row]]) > 1 and len(np.unique(labels[rows], axis=0)) > 1
     ]
     if conflicts:
         raise InputError(f"{named.where}: images with two labels: {_listed(conflicts, '; ')}; {advice}")
@@ -128,4 +158,4 @@ def _names(labels: np.ndarray, names: Sequence[str]) -> Iterator[str]:
         present = (" + ".join(names[k] for k in np.flatnonzero(row == 1).tolist()) or "nothing" for row in labels)
         return iter(dict.fromkeys(present))
     singles: list[int] = list(dict.fromkeys(labels.tolist()))
-    return (names[label] if label >= 0 else "unlabelled" for label in singles)
+    return (names[label] for label in singles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from winnow.data.signatures import IMAGE_EXTENSIONS
 from winnow.data.source import UNLABELLED, Pictures, Source
 from winnow.errors import InputError
 
+_LIKE_AN_ESCAPE = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev"}
 
 
@@ -152,7 +154,7 @@ def open_folder(root: Path | RemotePlace, reading: Reading) -> Source:
     labels_needed = not (reading.unlabelled_ok or reading.ignore_labels)
     _refuse_shape(root, found, labels_needed)
     images = {name: found.of_class(name) for name in sorted_names(found.folders)}
-    shown = {name: printable(name) for name in images}
+    shown = {name: _unique_text(name) for name in images}
     label_map = reading.label_map or LabelMap({})
     labels_of = {name: label_map.of(text) for name, text in shown.items()}
     found_names = dict.fromkeys(label for label in labels_of.values() if label is not None)
@@ -174,7 +176,7 @@ def open_folder(root: Path | RemotePlace, reading: Reading) -> Source:
     unused = label_map.unused(shown.values())
     return Source(
         address=str(root),
-        ids=[printable(path) for path in paths],
+        ids=[_unique_text(path) for path in paths],
         class_names=names,
         noisy_labels=np.array(labels, dtype=np.int64),
         pictures=found.pictures(paths, reading),
@@ -202,6 +204,11 @@ def _refuse_shape(root: Path | RemotePlace, found: _Found, labels_needed: bool) 
 def printable(name: str) -> str:
     """A name as valid text: bytes that are no UTF-8 are written as escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _unique_text(name: str) -> str:
+    r"""As `printable`, and no two names alike: a backslash that reads like an escape becomes one, `\x5c`."""
+    return printable(_LIKE_AN_ESCAPE.sub(r"\\x5c", name))
 
 
 def _notes(

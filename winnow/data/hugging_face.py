@@ -98,6 +98,10 @@ def open_hub(data: str, reading: Reading) -> Source:
     """
     datasets = _datasets(data)
     name, _, split = data.removeprefix(PREFIX).partition(":")
+    if is_saved(Path(name)):
+        if split and not is_saved(Path(name) / split):
+            raise InputError(f"{data}: {name} has no split '{split}'")
+        return open_saved(Path(name) / split, reading)
     is_local = Path(name).exists()
     try:
         splits = _asked(data, datasets, reading, partial(datasets.load_dataset, name), offline=not reading.download)
@@ -189,8 +193,9 @@ def _chosen(data: str, split: str, splits: list[str]) -> tuple[str, str | None]:
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The class names of the columns that are class labels."""
-    return {name: list(kind.names) for name, kind in features.items() if hasattr(kind, "names")}
+    """The class names of the columns that are class labels, or lists of them."""
+    found = {name: getattr(getattr(kind, "feature", kind), "names", None) for name, kind in features.items()}
+    return {name: list(names) for name, names in found.items() if names is not None}
 
 
 def _training(splits: list[str], where: str, how: str) -> str:

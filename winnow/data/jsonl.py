@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from winnow.data.classes import RawLabels, from_values
+from winnow.data.classes import RawLabels, from_values, is_valid_text
 from winnow.data.decode import Limits
 from winnow.data.delimited import read_text
 from winnow.data.metadata import TableMetadata
@@ -103,11 +103,20 @@ def _record(line: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: no JSON object: {reason}") from error
     if not isinstance(record, dict):
         raise InputError(f"{where}: one JSON object a line is needed, this is a {type(record).__name__}")
+    if "\\ud" in line.lower():  # UTF-8 itself holds no surrogates, an escape may
+        _refuse_surrogates(record, where)
     for key, value in record.items():
         if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)):
             kind = "an object" if isinstance(value, dict) else "a list of more than plain values"
             raise InputError(f"{where}: '{key}' is {kind}; plain values or lists are needed, or leave the key away")
     return record
+
+
+def _refuse_surrogates(record: dict[str, Any], where: str) -> None:
+    for key, value in record.items():
+        texts = [key, *(value if isinstance(value, list) else [value])]
+        if not all(is_valid_text(text) for text in texts if isinstance(text, str)):
+            raise InputError(f"{where}: {key!a} holds a lone surrogate, half of a character; correct the line")
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

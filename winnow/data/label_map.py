@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow.data.classes import RawLabels
+from winnow.data.classes import RawLabels, is_valid_text
 from winnow.data.delimited import read_delimited
 from winnow.errors import InputError, UsageError
 
@@ -31,16 +31,21 @@ class LabelMap:
         """From `"old=new,old=new"`, or from a .csv or .tsv file with the columns `old` and `new`.
 
         Raises:
-            UsageError: the text is neither.
+            UsageError: the text is neither, or a new name is no valid text.
             InputError: the file cannot be used.
         """
         if isinstance(given, LabelMap):
             return given
         if isinstance(given, Mapping):
-            return cls(dict(given))
-        if Path(given).suffix.lower() in (".csv", ".tsv") and "=" not in Path(given).name:
-            return cls(_from_file(Path(given)))
-        return cls(_from_text(str(given)))
+            pairs = dict(given)
+        elif Path(given).suffix.lower() in (".csv", ".tsv") and "=" not in Path(given).name:
+            pairs = _from_file(Path(given))
+        else:
+            pairs = _from_text(str(given))
+        invalid = [new for new in pairs.values() if new is not None and not is_valid_text(new)]
+        if invalid:
+            raise UsageError(f"--map-labels: the new name {invalid[0]!a} is no valid text; write it as UTF-8")
+        return cls(pairs)
 
     def of(self, label: str) -> str | None:
         """The new name of a label; blanks around the old one do not matter."""

@@ -64,13 +64,14 @@ def of_parquet(metadata: Mapping[bytes, bytes] | None, where: str) -> TableMetad
 
 
 def hugging_face_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """The class names of each column that Hugging Face's record in a file describes as a class label."""
+    """The class names of the columns that Hugging Face's record in a file calls class labels, or lists of them."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {str(column): feature.get("feature", feature) for column, feature in features.items()}
         return {
-            str(column): [str(name) for name in feature["names"]]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+            column: [str(name) for name in kind["names"]]
+            for column, kind in kinds.items()
+            if isinstance(kind, dict) and isinstance(kind.get("names"), list)
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from winnow.data.classes import MISSING_TEXTS, RawLabels, encode, from_array, from_arrow, from_texts
-from winnow.data.label_map import LabelMap
+from winnow.data.classes import MISSING_TEXTS, RawLabels, as_text, encode, from_array, from_arrow, from_texts
+from winnow.data.label_map import LabelMap, as_texts
 from winnow.errors import InputError
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
@@ -107,7 +107,7 @@ def sets_from_lists(column: str, lists: Sequence[Sequence[str] | Sequence[int] |
     if all(isinstance(entry, int) and not isinstance(entry, bool) for entry in flat) and flat:
         members = from_array(column, np.array(flat, dtype=np.int64), where)
     else:
-        members = from_texts(column, [str(entry) for entry in flat])
+        members = from_texts(column, [as_text(entry) for entry in flat])
     return RawSets(members, rows, np.array([found is None for found in lists], dtype=bool))
 
 
@@ -138,11 +138,25 @@ def encode_sets(
         _, present = next(found)
         if column.unknown is not None:
             part, unknown = next(found)
+            _refuse_both(column, present, part, unknown, names, place, where)
             values[part.rows, unknown] = UNKNOWN
         values[column.rows, present] = PRESENT
         values[column.missing] = UNKNOWN
         cells.append(values)
     return names, cells
+
+
+def _refuse_both(
+    column: RawSets, present: np.ndarray, part: RawSets, unknown: np.ndarray, names: Sequence[str],
+    place: Callable[[int], str], where: str,
+) -> None:  # fmt: skip
+    both = np.intersect1d(column.rows * len(names) + present, part.rows * len(names) + unknown)
+    if len(both):
+        row, index = divmod(int(both[0]), len(names))
+        raise InputError(
+            f"{where}: '{names[index]}' at {place(row)} stands in both '{column.members.column}' and "
+            f"'{part.members.column}'; a class is present or unknown, not both"
+        )
 
 
 def cells_from_columns(columns: Mapping[str, RawLabels], place: Callable[[int], str], where: str) -> Cells:
@@ -163,7 +177,7 @@ def cells_from_columns(columns: Mapping[str, RawLabels], place: Callable[[int], 
 
 def encode_several(
     columns: Sequence[Several],
-    own_names: Sequence[str] | None,
+    own: Sequence[Sequence[str] | None],
     *,
     class_names: Sequence[str] | None,
     label_map: LabelMap | None,
@@ -174,7 +188,7 @@ def encode_several(
 
     Args:
         columns: all lists, or all cells.
-        own_names: the classes that the file lists for indices in lists.
+        own: for each column, the classes that the file lists for indices in lists; None if it lists none.
         class_names: the only classes allowed, in index order.
         label_map: new names for labels.
         place: names a row, for messages.
@@ -188,12 +202,13 @@ def encode_several(
         # Indices become the names they mean, since other classes than the file's own may be wanted.
         sets = [
             column
-            if label_map is None and (own_names is None or column.members.is_text)
-            else _renamed(column, label_map or LabelMap({}), own_names)
-            for column in sets
+            if label_map is None and (names is None or column.members.is_text)
+            else _renamed(column, label_map or LabelMap({}), names)
+            for column, names in zip(sets, own, strict=True)
         ]
-        if class_names is None and own_names is not None:
-            class_names = label_map.class_names(own_names) if label_map is not None else own_names
+        listed = list(dict.fromkeys(name for names in own if names is not None for name in names))
+        if class_names is None and listed:
+            class_names = label_map.class_names(listed) if label_map is not None else listed
         return encode_sets(sets, place, class_names=class_names, where=where)
     if sets:
         raise InputError(f"{where}: lists and cells of labels do not go together")
@@ -202,6 +217,14 @@ def encode_several(
         cells = [column.renamed(label_map) for column in cells]
     names = tuple(class_names) if class_names is not None else cells[0].class_names
     return names, [column.of_classes(names, where) for column in cells]
+
+
+def written(column: Several, own_names: Sequence[str] | None) -> set[str]:
+    """The labels that occur, as a person reads them."""
+    if isinstance(column, Cells):
+        return set(column.class_names)
+    parts = [column.members, *([column.unknown.members] if column.unknown is not None else [])]
+    return {text for part in parts for text in (*as_texts(part, own_names), *(own_names or ())) if text is not None}
 
 
 def _renamed(column: RawSets, label_map: LabelMap, own_names: Sequence[str] | None) -> RawSets:

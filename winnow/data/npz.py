@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.classes import RawLabels, from_array
+from winnow.data.classes import RawLabels, from_array, refuse_names
 from winnow.data.decode import Limits
 from winnow.data.metadata import KEY, TableMetadata, parse_metadata
 from winnow.data.multilabel import Cells, Several, cells_from_matrix
@@ -52,6 +52,8 @@ class ArrayColumns:
         self.metadata = metadata.model_copy(update={"image_column": self.image})
         self.names_of = names_of or {}
         self.names = list(class_names) if class_names is not None else metadata.class_names
+        if self.names:
+            refuse_names(self.names, where)
         self.images: np.ndarray | None = None
         if self.image in self.columns:
             self.images = checked_images(read(self.image), f"{where}: array '{self.image}'")

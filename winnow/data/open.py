@@ -59,8 +59,8 @@ def open_source(
         unlabelled: more images, whose labels are not read.
         class_names: the only classes allowed, in index order (those of the training source, for a test set).
         map_labels: new names for labels, as `"old=new,old=new"`, a mapping, or a .csv with the columns old and new.
-        on_duplicate: what becomes of an image that stands in a table twice: `first` keeps the first row, `conflict` as
-            well, without a label where the labels differ; by default different labels are refused.
+        on_duplicate: what becomes of an image that stands in a table twice: `first` keeps the first row that has a
+            label, `conflict` the first row, without a label where labels differ; by default different ones are refused.
         limit: keep a random subset of this size, the same for every run, in source order.
         root: where the files of built-in collections lie; by default the environment variable WINNOW_DATA.
         download: fetch what is missing of a built-in collection or of `hf:NAME`.
@@ -78,6 +78,8 @@ def open_source(
         raise UsageError(f"--limit must be at least 1, got {limit}")
     if max_pixels < 1:
         raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
+    if label_separator == "":
+        raise UsageError("--label-separator is empty; write what stands between two classes, such as ';'")
     reading = Reading(
         label_column=label_column,
         clean_label_column=clean_label_column,

@@ -31,6 +31,7 @@ _DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": 
             "http": '"winnow-images[remote]"', "https": '"winnow-images[remote]"', "hf": "huggingface_hub"}  # fmt: skip
 _ELSEWHERE = "elsewhere:"  # before a picture's address that is not fetched
 _WEB = {"http": "web", "https": "web"}
+_NO_PARTS = "its server sends whole files only, no parts of them; fetch the file and name it here"
 
 
 class Place(Protocol):
@@ -148,11 +149,27 @@ class RemotePlace:
 
     def size(self) -> int:
         """Its length in bytes."""
-        return int(_reached(self.address, lambda: self.files.size(self.path)))
+        size = _reached(self.address, lambda: self.files.size(self.path))
+        if size is None:
+            raise InputError(f"{self.address}: its server does not say how long it is; fetch the file and name it here")
+        return int(size)
 
     def open(self) -> BinaryIO:
-        """The file, opened to read."""
-        return cast(BinaryIO, _reached(self.address, lambda: self.files.open(self.path, "rb")))
+        """The file, opened to read anywhere in it; an InputError where its server cannot send parts of files."""
+        size = self.size()
+        file = cast(BinaryIO, _reached(self.address, lambda: self.files.open(self.path, "rb")))
+        if size > 1 and self.path.partition("://")[0] in _WEB:
+            try:
+                file.seek(size - 1)
+                file.read(1)
+                file.seek(0)
+            except ValueError as error:  # fsspec's word for a server that sends the whole file
+                file.close()
+                raise InputError(f"{self.address}: {_NO_PARTS}") from error
+            except Exception as error:  # Every driver fails in its own way.
+                file.close()
+                raise InputError(f"{self.address}: cannot be read: {_first_line(error)}") from error
+        return file
 
     def read_bytes(self) -> bytes:
         """The whole file."""
@@ -160,7 +177,10 @@ class RemotePlace:
 
     def read_range(self, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`; an OSError where they cannot be had."""
-        return bytes(self.files.cat_file(self.path, start=start, end=end))
+        data = bytes(self.files.cat_file(self.path, start=start, end=end))
+        if len(data) > end - start:
+            raise OSError(_NO_PARTS)
+        return data
 
     def pictures(self, paths: Sequence[str | None], limits: Limits) -> RemotePictures:
         """The pictures at paths relative to the file's folder; a missing path gives a picture that is unreadable."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 FORMAT_OF_EXTENSION = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -17,10 +19,10 @@ FORMAT_OF_EXTENSION = {
     ".tiff": "TIFF",
     ".avif": "AVIF",
 }
-UNSUPPORTED = frozenset({"HEIC", "SVG", "EPS", "PDF", "JPEG 2000", "JPEG XL", "PSD", "ICO"})
+UNSUPPORTED = frozenset({"HEIC", "SVG", "EPS", "PDF", "JPEG 2000", "JPEG XL", "PSD", "ICO", "PNM", "TGA"})
 # Files with these endings are listed too, so that each is set aside with its reason instead of vanishing.
 IMAGE_EXTENSIONS = frozenset(FORMAT_OF_EXTENSION) | frozenset(
-    {".heic", ".heif", ".svg", ".eps", ".pdf", ".jp2", ".jxl", ".psd", ".ico"}
+    {".heic", ".heif", ".svg", ".eps", ".pdf", ".jp2", ".jxl", ".psd", ".ico", ".pbm", ".pgm", ".ppm", ".pnm", ".tga"}
 )
 
 _STARTS = (
@@ -42,11 +44,13 @@ _STARTS = (
     (b"\xff\x0a", "JPEG XL"),
 )
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
+_PNM = re.compile(rb"P[1-6][ \t\r\n]+(#[^\n]*\n\s*)*[0-9]|P7\nWIDTH ")
+_TGA_END = b"TRUEVISION-XFILE.\0"
 _PNG_END = b"IEND\xaeB`\x82"
 
 
 def format_of(data: bytes) -> str | None:
-    """The format that the first bytes announce; None for anything that is no picture."""
+    """The format that the first bytes announce, of TGA the last; None for anything that is no picture."""
     for start, kind in _STARTS:
         if data.startswith(start):
             return kind
@@ -57,6 +61,10 @@ def format_of(data: bytes) -> str | None:
         if brands & {b"avif", b"avis"}:
             return "AVIF"
         return "HEIC" if brands & _HEIF_BRANDS else None
+    if _PNM.match(data):
+        return "PNM"
+    if data.endswith(_TGA_END):
+        return "TGA"
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
     return "SVG" if head.startswith((b"<svg", b"<?xml", b"<!--")) and b"<svg" in head else None
 

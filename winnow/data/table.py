@@ -13,13 +13,13 @@ from winnow.data.columns import Columns, DelimitedColumns, ParquetColumns
 from winnow.data.duplicates import Named, resolved
 from winnow.data.jsonl import JsonLinesColumns
 from winnow.data.metadata import TableMetadata
-from winnow.data.multilabel import Several, cells_from_columns, encode_several
+from winnow.data.multilabel import Several, cells_from_columns, encode_several, written
 from winnow.data.npz import npz_columns
-from winnow.data.pictures import ArrayPictures
+from winnow.data.pictures import ArrayPictures, FilePictures
 from winnow.data.places import Place
 from winnow.data.reading import Reading
 from winnow.data.rows import subset
-from winnow.data.source import UNLABELLED, Source, without_label
+from winnow.data.source import UNLABELLED, Pictures, Source, without_label
 from winnow.data.verified import flags
 from winnow.errors import InputError
 from winnow.labels.truth import CleanLabels
@@ -69,6 +69,12 @@ def choose_columns(
         label_column = label_column or default
     if label_column not in columns and "," in label_column and set(label_column.split(",")) <= set(columns):
         return label_column, clean_label_column, None  # a column a class
+    parts = label_column.split(",")
+    if label_column not in columns and set(parts) & set(columns):
+        absent = next(part for part in parts if part not in columns)
+        near = [part if part in columns else next(iter(get_close_matches(part, columns, n=1)), part) for part in parts]
+        advice = f"did you mean --label-column {','.join(near)}?" if set(near) <= set(columns) else "name one a class"
+        raise MissingColumn(f"{where}: no column '{absent}' ({', '.join(columns)}); {advice}")
     clean_label_column = clean_label_column or metadata.clean_label_column
     if label_column not in columns:
         raise no_column(label_column, columns, where, "--label-column")
@@ -104,10 +110,11 @@ def table_source(table: Columns, reading: Reading, address: str) -> Source:
     image_column = _image_column(table, reading.image_column or table.metadata.image_column)
     label_column, clean_label_column, notes = _label_columns(table, image_column, reading)
     pictures = table.pictures(image_column, reading.limits)
-    named = _named(table, image_column)
+    named = _named(table, image_column, pictures)
     checked = _checked_column(table, reading)
     wanted = [column for column in (label_column, clean_label_column, checked) if column is not None]
-    names, encoded = _several(table, wanted, reading, named) or _encoded(table, wanted, reading, named, notes)
+    notes += _separator_note(table, label_column, reading.label_separator)
+    names, encoded = _several(table, wanted, reading, named, notes) or _encoded(table, wanted, reading, named, notes)
     by_column = dict(zip(wanted, encoded, strict=True))
     labels = by_column[label_column] if label_column else np.full(table.num_rows, UNLABELLED)
     verified = None
@@ -178,12 +185,20 @@ def _encoded(
     own: list[Sequence[str] | None] = [table.class_names(column) for column in wanted or [table.default_label]]
     if reading.label_map is not None and raw:
         raw, own, unused = reading.label_map.of_columns(raw, own)
-        notes += [f"--map-labels names labels that do not occur: {', '.join(unused[:10])}."] if unused else []
+        notes += _unused_note(unused)
     return class_indices(raw, own, class_names=reading.class_names, place=named.located, where=table.where)
 
 
+def _separator_note(table: Columns, label_column: str | None, separator: str | None) -> list[str]:
+    """A remark where no label holds the separator: it may be the wrong one."""
+    texts = table.texts(label_column) if separator and label_column in table.columns else None
+    if separator is None or texts is None or any(separator in text for text in texts):
+        return []
+    return [f"--label-separator '{separator}' occurs in no label: every image has one class at most."]
+
+
 def _several(
-    table: Columns, wanted: Sequence[str], reading: Reading, named: Named
+    table: Columns, wanted: Sequence[str], reading: Reading, named: Named, notes: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray]] | None:
     """Class names, and each column as cells, if an image may have several classes."""
     found = [_of_image(table, column, reading.label_separator, named) for column in wanted]
@@ -195,7 +210,10 @@ def _several(
         raise InputError(
             f"{table.header}: '{wanted[0]}' gives an image several classes and '{other}' one, or the reverse"
         )
-    own = table.class_names(wanted[0]) if wanted[0] in table.columns else None
+    own = [table.class_names(column) if column in table.columns else None for column in wanted]
+    if reading.label_map is not None:
+        labels = set().union(*(written(column, names) for column, names in zip(several, own, strict=True)))
+        notes += _unused_note(reading.label_map.unused(labels))
     return encode_several(
         several,
         own,
@@ -204,6 +222,10 @@ def _several(
         place=named.located,
         where=table.where,
     )
+
+
+def _unused_note(unused: Sequence[str]) -> list[str]:
+    return [f"--map-labels names labels that do not occur: {', '.join(unused[:10])}."] if unused else []
 
 
 def _of_image(table: Columns, column: str, separator: str | None, named: Named) -> Several | None:
@@ -230,11 +252,13 @@ def _image_column(table: Columns, wanted: str | None) -> str:
     )
 
 
-def _named(table: Columns, image_column: str) -> Named:
+def _named(table: Columns, image_column: str, pictures: Pictures) -> Named:
     """What names each image: an `id`, and the path of its file."""
     paths = None if table.is_picture_like(image_column) else table.texts(image_column)
-    normal = [os.path.normpath(path) if path else "" for path in paths] if paths is not None else None
-    return Named(table.texts("id"), normal, table.where, table.place)
+    one_spelling = os.path.abspath if isinstance(pictures, FilePictures) else os.path.normpath
+    places = pictures.paths if isinstance(pictures, FilePictures) else paths
+    files = None if paths is None or places is None else [one_spelling(path) if path else "" for path in places]
+    return Named(table.texts("id"), paths, files, table.where, table.place)
 
 
 def _ids(table: Columns, image_column: str, named: Named, kept: np.ndarray) -> Sequence[str]:

@@ -98,7 +98,7 @@ def _labels(source: Source, table: Columns, label_map: LabelMap | None, separato
             raise InputError(f"{table.header}: '{column}' gives an image several classes, {source.address} one")
         _, (cells,) = encode_several(
             [several],
-            table.class_names(column) if column is not None else None,
+            [table.class_names(column) if column is not None else None],
             class_names=source.class_names,
             label_map=label_map,
             place=table.place,

@@ -5,6 +5,7 @@ Every parameter of a view is a function of (seed, purpose, epoch, sample index),
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -70,7 +71,10 @@ def on_device(pixels: Pixels, device: torch.device) -> Tensor | Pixels:
         return pixels
     if device.type == "cuda" and pixels.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return pixels
-    return torch.from_numpy(pixels.images).to(device)
+    with warnings.catch_warnings():
+        # Pictures of a published file may not be written to; nothing here does, and a copy could fill the memory.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(pixels.images).to(device)
 
 
 @dataclass
