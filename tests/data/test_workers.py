@@ -327,7 +327,8 @@ def test_a_script_without_a_main_guard_can_load_and_leaves_no_process(table, tmp
 
 
 _FOREVER = """
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits that it is ignored
 from winnow.data.decode import Limits
 from winnow.data.fitting import Fitting
 from winnow.data.workers import Job, Workers
