@@ -9,6 +9,9 @@ from winnow.data.source import Source
 from winnow.noise.channel import LabelNoise
 from winnow.noise.write import noise_record
 
+# Kinds whose exact counts are those of their matrix.
+_COUNTED = ("symmetric", "pair", "tridiagonal", "asymmetric", "permutation", "superclass", "block5", "web")
+
 
 def sentence(source: Source, noise: LabelNoise) -> str:
     """What came out, as a person reads it: the share of all labels, and what was asked for if it differs."""
@@ -36,16 +39,19 @@ def sentence(source: Source, noise: LabelNoise) -> str:
 
 def rounding(source: Source, noise: LabelNoise) -> str | None:
     """A warning where whole images a class cannot give the share that was asked for: few classes have one image."""
-    if noise.draw != "exact" or noise.transition_matrix is None:
+    if noise.generator not in _COUNTED or noise.draw != "exact" or noise.transition_matrix is None:
         return None
-    labels = source.noisy_labels[source.noisy_labels >= 0]
-    if not len(labels):
+    kept = source.noisy_labels >= 0
+    if noise.foreign is not None:
+        kept &= ~noise.foreign  # the matrix is that of the other images
+    if not kept.any():
         return None
-    wanted = float(1 - noise.transition_matrix.diagonal()[labels].mean())
-    if abs(noise.realised_rate - wanted) <= 0.1 * wanted:
+    wanted = float(1 - noise.transition_matrix.diagonal()[source.noisy_labels[kept]].mean())
+    found = float(noise.flipped[kept].mean())
+    if abs(found - wanted) <= 0.1 * wanted:
         return None
     return (
-        f"{100 * wanted:.1f} % of the labels should be wrong, {100 * noise.realised_rate:.1f} % are: counts are "
+        f"{100 * wanted:.1f} % of the labels should be wrong, {100 * found:.1f} % are: counts are "
         "rounded in every class, and the classes are small; --draw expected draws each label by itself"
     )
 
