@@ -23,6 +23,7 @@ def script(name: str) -> ModuleType:
 
 
 build_docs = script("build_docs")
+snippets = build_docs.snippets
 check_imports = script("check_imports")
 
 
@@ -114,7 +115,7 @@ z = 3
 
 
 def test_blocks_carry_line_language_and_remark() -> None:
-    found = list(build_docs.blocks(PAGE, "page.md"))
+    found = list(snippets.blocks(PAGE, "page.md"))
     assert [(b.line, b.language, b.skipped, b.target) for b in found] == [
         (4, "python", None, None),
         (9, "sh", "needs a GPU", None),
@@ -126,15 +127,15 @@ def test_blocks_carry_line_language_and_remark() -> None:
 
 @pytest.mark.parametrize("text", ["```python\nx = 1\n", "```bash\ntrue\n```\n"])
 def test_a_block_without_end_or_of_a_near_language_is_refused(text: str) -> None:
-    with pytest.raises(build_docs.SnippetFailed, match=r"^page\.md:1: "):
-        list(build_docs.blocks(text, "page.md"))
+    with pytest.raises(snippets.SnippetFailed, match=r"^page\.md:1: "):
+        list(snippets.blocks(text, "page.md"))
 
 
 def run(text: str, tmp_path: Path) -> int:
     page, photos = tmp_path / "page.md", tmp_path / "photos-made"
     photos.mkdir()
     page.write_text(text)
-    ran, _ = build_docs.run_document(page, "page.md", photos)
+    ran, _ = snippets.run_document(page, "page.md", photos)
     return ran
 
 
@@ -156,7 +157,7 @@ def test_blocks_of_a_page_share_folder_and_namespace(tmp_path: Path) -> None:
     ],
 )
 def test_a_failing_snippet_is_named_by_its_line(tmp_path: Path, block: str, message: str) -> None:
-    with pytest.raises(build_docs.SnippetFailed, match=message):
+    with pytest.raises(snippets.SnippetFailed, match=message):
         run(f"# Title\n{block}\n", tmp_path)
 
 
@@ -175,19 +176,19 @@ def test_a_failing_snippet_is_named_by_its_line(tmp_path: Path, block: str, mess
     ],
 )
 def test_output_matches_up_to_dots(expected: list[str], printed: list[str], same: bool) -> None:
-    assert build_docs.matches(expected, printed) is same
+    assert snippets.matches(expected, printed) is same
 
 
 def test_only_plain_calls_of_winnow_go_without_a_shell() -> None:
-    assert build_docs.winnow_arguments("winnow train photos --out a  # remark") == ["train", "photos", "--out", "a"]
-    assert build_docs.winnow_arguments("winnow train foto || true") is None
-    assert build_docs.winnow_arguments("head -3 classes.csv") is None
+    assert snippets.winnow_arguments("winnow train photos --out a  # remark") == ["train", "photos", "--out", "a"]
+    assert snippets.winnow_arguments("winnow train foto || true") is None
+    assert snippets.winnow_arguments("head -3 classes.csv") is None
 
 
 def test_generated_photos_are_a_collection(tmp_path: Path) -> None:
     from winnow.data.open import open_source
 
-    build_docs.make_photos(tmp_path)
+    snippets.make_photos(tmp_path)
     source = open_source(tmp_path / "photos")
     assert (len(source), source.class_names) == (120, ("circle", "square", "triangle"))
     assert source.pictures.read(0).shape == (24, 24, 3)
