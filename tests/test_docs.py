@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from winnow.cli import app
+from winnow.cli.config import commands_of
 from winnow.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,10 +45,10 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "noise", "demo", "doctor", "methods"])
+@pytest.mark.parametrize("command", sorted(commands_of(get_command(app))))
 def test_every_option_is_documented(command: str) -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md")
-    printed = CliRunner().invoke(app, [command, "--help"]).output
+    printed = CliRunner().invoke(app, [*command.split("-"), "--help"]).output
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", printed)) - {"--help"}
     assert len(options) > 2
     missing = {option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)}
