@@ -1,17 +1,19 @@
-"""Writing files so that a reader sees the old one or the new one, never a mixture."""
+"""Writing files so that a reader sees the old one or the new one, never a mixture; keeping other writers out."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from winnow.errors import MachineError
+from winnow.errors import InputError, MachineError
 
 Content = bytes | Callable[[BinaryIO], object]
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -72,6 +74,33 @@ def write_error(error: OSError, path: Path, needed: int) -> MachineError:
     free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
     needs = f"{needed:,} bytes or more are needed, {free:,} are free"
     return MachineError(f"{path}: the disk is full: {needs}; the old file is untouched")
+
+
+def locked(lock_path: Path, path: Path, other: str) -> TextIO:
+    """Keeps other processes out until the file that is returned is closed, or this process ends.
+
+    Args:
+        lock_path: the lock's file; made if it is not there. Its owner may take it away.
+        path: what is locked, for the message.
+        other: what to name instead, for the message.
+
+    Raises:
+        InputError: another process has it; the message says which.
+    """
+    lock = lock_path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock_path.exists() or not os.path.samestat(os.fstat(lock.fileno()), lock_path.stat()):
+            raise BlockingIOError  # its owner was taking it away at this moment
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "another process"
+        lock.close()
+        raise InputError(f"{path} is in use by {owner}: wait for it, or name another {other}") from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock
 
 
 def _size(path: Path) -> int:

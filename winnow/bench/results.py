@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from winnow.errors import InputError
-from winnow.files import atomic_write, sync, write_error
+from winnow.files import atomic_write, locked, sync, write_error
 
 Record = dict[str, Any]
 
@@ -37,7 +35,7 @@ class Results:
         self._records: dict[str, Record] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(path.with_name(f".{path.name}.lock"), path)
+            self._lock = locked(path.with_name(f".{path.name}.lock"), path, "file")
             try:
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             except OSError:
@@ -178,20 +176,3 @@ def _parsed(content: bytes, path: Path) -> tuple[list[Record], int, bool]:
 
 def _line(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
-
-
-def _locked(lock_path: Path, path: Path) -> TextIO:
-    lock = lock_path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not lock_path.exists() or not os.path.samestat(os.fstat(lock.fileno()), lock_path.stat()):
-            raise BlockingIOError  # its owner was taking it away at this moment
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().strip() or "another process"
-        lock.close()
-        raise InputError(f"{path} is in use by {owner}: wait for it, or name another file") from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
-    return lock

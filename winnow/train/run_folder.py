@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
-import socket
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from winnow.errors import InputError
-from winnow.files import atomic_write, write_error
+from winnow.files import atomic_write, locked, write_error
 
 _CONFIG, _METRICS, _SUMMARY, _LOCK, _PROBE = "config.toml", "metrics.jsonl", "summary.json", ".lock", ".probe"
 _REPLACED = ".replaced"
@@ -37,7 +34,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if not self.is_run(path) and any(not _is_leftover(entry) for entry in path.iterdir()):
                 raise InputError(f"{path} is neither empty nor a run: name another --out; nothing in it was touched")
-            self._lock = self._locked(path / _LOCK)
+            self._lock = locked(path / _LOCK, path, "--out")
             self._settle_replaced()
             there = self.is_run(path)
             if there and force and not resume:
@@ -179,21 +176,6 @@ class RunFolder:
                     _remove(there)
                 entry.rename(there)
         _remove(replaced)
-
-    @staticmethod
-    def _locked(path: Path) -> TextIO:
-        lock = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            lock.close()
-            raise InputError(f"{path.parent} is in use by {owner}: wait for it, or name another --out") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        return lock
 
 
 def _is_leftover(entry: Path) -> bool:
