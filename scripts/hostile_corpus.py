@@ -15,14 +15,11 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +29,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from hostile_cases import CLASSES, Case
 from hostile_files import USED, Item
+from hostile_lines import Corpus, Row, escaped, fingerprint, last_line, markdown
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
-_SECONDS = 300
 _MIXED_SECONDS = 3600
 _EPOCHS = "2"
 _RIGHTS = "-dac_override,-dac_read_search"
@@ -42,111 +39,6 @@ _WITHOUT_RIGHTS = ("setpriv", f"--inh-caps={_RIGHTS}", f"--bounding-set={_RIGHTS
 """Takes from an administrator the right to read what nobody may read."""
 _RSS_RISE = 100 * 2**20
 """How much more memory than a harmless collection of that size the hostile files may cost."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that came to its end.
-
-    Attributes:
-        code: its exit code; -1 if it had to be killed for taking too long.
-        out: what stood on stdout.
-        err: what stood on stderr.
-        seconds: of wall time.
-        rss: bytes of its largest process at its peak.
-    """
-
-    code: int
-    out: str
-    err: str
-    seconds: float
-    rss: int
-
-
-@dataclass
-class Row:
-    """A line of the table; `wrong` says what is not as it must be."""
-
-    row: int
-    done: str
-    expected: str
-    observed: str = ""
-    code: int = 0
-    counts: str = "-"
-    unchanged: bool | None = None
-    seconds: float = 0.0
-    rss_mb: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-
-class Corpus:
-    """A folder to work in, and the commands run there.
-
-    Args:
-        work: an empty folder.
-    """
-
-    def __init__(self, work: Path):
-        self.work = work
-        self.rows: list[Row] = []
-        self._told = 0
-        programs = work / "programs"
-        programs.mkdir()
-        # Whoever tries to start Ghostscript starts this.
-        (programs / "gs").write_text(f"#!/bin/sh\ntouch {work / 'started'}\n")
-        (programs / "gs").chmod(0o755)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")}
-        path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
-        self.environment = {**kept, "PATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-
-    def winnow(self, *arguments: str, before: Sequence[str] = (), limit: float = _SECONDS) -> Ended:
-        """Runs a command from the working folder for `limit` seconds at most; `before` stands in front of it."""
-        started = time.monotonic()
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = subprocess.Popen(
-                [*before, sys.executable, "-m", "winnow", *arguments],
-                cwd=self.work,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
-            code, rss = _waited(process, started + limit)
-            out.seek(0)
-            err.seek(0)
-            texts = [stream.read().decode("utf-8", "replace") for stream in (out, err)]
-        told, said = (text.replace(f"{self.work}/", "") for text in texts)
-        return Ended(code, told, said, time.monotonic() - started, rss)
-
-    def add(self, row: Row, ended: Ended) -> Row:
-        """Keeps a line with what the command cost, and what no command may ever do."""
-        row.code, row.seconds, row.rss_mb = ended.code, round(ended.seconds, 1), ended.rss // 2**20
-        if ended.code == -1:
-            row.wrong.append("did not come to an end")
-        if ended.code not in (0, 2, 4) or "Traceback" in ended.err or "bug in winnow" in ended.err:
-            row.wrong.append(f"exit {ended.code}: {_last_line(ended.err)}")
-        self.rows.append(row)
-        return row
-
-    def tell(self) -> None:
-        """Prints the lines that were not printed yet."""
-        for row in self.rows[self._told :]:
-            print(_told(row), flush=True)
-        self._told = len(self.rows)
-
-
-def _waited(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, int]:
-    """Exit code and peak memory of a process; it is killed at the deadline."""
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage.ru_maxrss * 1024
-        if time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            return -1, 0
-        time.sleep(0.05)
 
 
 # Rows 1 to 21: the hostile files, as a folder, as a table of paths, and as a table of bytes
@@ -195,6 +87,11 @@ def _good(chance: np.random.Generator, kind: int) -> bytes:
     return hostile_files.encoded(hostile_files.picture(chance, kind), "PNG")
 
 
+def _printable(name: str) -> str:
+    """Bytes that are no UTF-8 as escapes: the id that such a file gets."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def expected_codes(item: Item, source: str) -> set[str]:
     """What may become of a file in one of the forms."""
     if item.name == "outside.png" and source == "table.csv":
@@ -240,7 +137,7 @@ def _run_source(
     done = corpus.winnow("train", data, "--epochs", _EPOCHS, "--out", run, "--json", "--verbose")
     line = corpus.add(Row(0, f"train {source}", "exit 0; every file used or set aside"), done)
     if done.code:
-        line.wrong.append(_last_line(done.err))
+        line.wrong.append(last_line(done.err))
         return {}
     summary = json.loads(done.out)
     labels = pq.read_table(corpus.work / run / "labels.parquet").to_pylist()
@@ -248,15 +145,15 @@ def _run_source(
     used = [row["id"] for row in labels if row["suggested_label"] is not None]
     line.counts = f"{summary['num_images']} = {len(used)} + {len(aside)}"
     line.observed = f"{len(used)} used, {len(aside)} set aside"
-    _must(line, summary["num_images"] == len(placed), f"{len(placed)} files are there")
-    _must(line, summary["num_images"] == len(used) + len(aside), "counts do not add up")
-    _must(line, summary["quarantined"] == len(aside), "summary and quarantine.parquet differ")
-    _must(line, sorted(row["id"] for row in labels) == sorted(each.id for each in placed), "ids are not exact")
-    _must(line, sorted(summary["class_names"]) == sorted(CLASSES), "class names are not exact")
-    _must(line, done.rss < harmless + _RSS_RISE, f"{(done.rss - harmless) // 2**20} MB more than harmless pictures")
+    line.must(summary["num_images"] == len(placed), f"{len(placed)} files are there")
+    line.must(summary["num_images"] == len(used) + len(aside), "counts do not add up")
+    line.must(summary["quarantined"] == len(aside), "summary and quarantine.parquet differ")
+    line.must(sorted(row["id"] for row in labels) == sorted(each.id for each in placed), "ids are not exact")
+    line.must(sorted(summary["class_names"]) == sorted(CLASSES), "class names are not exact")
+    line.must(done.rss < harmless + _RSS_RISE, f"{(done.rss - harmless) // 2**20} MB more than harmless pictures")
     report = (corpus.work / run / "report.html").read_text(encoding="utf-8")
-    _must(line, "<script" not in report and "<img src=x" not in report, "a name became markup in the report")
-    _same_sources(corpus, line, before)
+    line.must("<script" not in report and "<img src=x" not in report, "a name became markup in the report")
+    line.same_sources(corpus.work / "corpus", before)
     _predict(corpus, source, placed, set(aside), before)
     _noise(corpus, source, placed, before)
     outcome = dict.fromkeys(used, USED) | aside
@@ -270,23 +167,23 @@ def _predict(corpus: Corpus, source: str, placed: Sequence[Placed], aside: set[s
         done = corpus.winnow("predict", f"runs/{source}", f"corpus/{source}", "--out", out, "--json")
         line = corpus.add(Row(0, f"predict {source} to .{ending}", "exit 0; a class or a reason for each"), done)
         if done.code:
-            line.wrong.append(_last_line(done.err))
+            line.wrong.append(last_line(done.err))
             continue
         rows = hostile_cases.read_rows(corpus.work / out)
         without = {row["id"] for row in rows if not row["predicted_class"]}
         line.observed = f"{len(rows) - len(without)} classes, {len(without)} reasons"
         line.counts = f"{len(rows)} = {len(rows) - len(without)} + {len(without)}"
-        _must(line, sorted(row["id"] for row in rows) == sorted(each.id for each in placed), "ids are not exact")
-        _must(line, without == aside, "other images than in training have no class")
+        line.must(sorted(row["id"] for row in rows) == sorted(each.id for each in placed), "ids are not exact")
+        line.must(without == aside, "other images than in training have no class")
         named = {row["predicted_class"] for row in rows} - {None, ""}
-        _must(line, named <= set(CLASSES), f"other class names: {sorted(named - set(CLASSES))}")
+        line.must(named <= set(CLASSES), f"other class names: {sorted(named - set(CLASSES))}")
         if ending == "csv":
             cells = {cell for row in rows for cell in row.values()} - {"+1"}  # which is a number
             runs = any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
-            _must(line, ("formula" in done.err) == runs, "no notice of cells that a spreadsheet would run")
+            line.must(("formula" in done.err) == runs, "no notice of cells that a spreadsheet would run")
         else:
             _compare_groups(line, rows, placed)
-        _same_sources(corpus, line, before)
+        line.same_sources(corpus.work / "corpus", before)
 
 
 def _compare_groups(line: Row, rows: Sequence[dict[str, Any]], placed: Sequence[Placed]) -> None:
@@ -295,7 +192,7 @@ def _compare_groups(line: Row, rows: Sequence[dict[str, Any]], placed: Sequence[
     for group in sorted({each.item.same_as for each in placed} - {""}):
         members = [each.id for each in placed if each.item.same_as == group]
         apart = [name for name in members if probabilities[name] != probabilities[members[0]]]
-        _must(line, not apart, f"not the same pixels as {members[0]}: {', '.join(apart)}")
+        line.must(not apart, f"not the same pixels as {members[0]}: {', '.join(apart)}")
 
 
 def _noise(corpus: Corpus, source: str, placed: Sequence[Placed], before: dict[bytes, str]) -> None:
@@ -306,21 +203,21 @@ def _noise(corpus: Corpus, source: str, placed: Sequence[Placed], before: dict[b
         done = corpus.winnow("noise", f"corpus/{source}", "--rate", "0.3", "--out", out, "--json")
         expected = "exit 4, the name that is not UTF-8 is named" if odd else "exit 0; every row and name exact"
         line = corpus.add(Row(0, f"noise {source} to .{ending}", expected), done)
-        line.observed = _last_line(done.err) if done.code else "written"
-        _must(line, done.code == (4 if odd else 0), "another exit code")
+        line.observed = last_line(done.err) if done.code else "written"
+        line.must(done.code == (4 if odd else 0), "another exit code")
         if odd:
-            _must(line, "not UTF-8" in done.err, "the name is not named")
+            line.must("not UTF-8" in done.err, "the name is not named")
         elif not done.code:
             rows = hostile_cases.read_rows(corpus.work / out)
             names = [row["path"] if "path" in row else row["id"] for row in rows]
             by_id = "path" not in rows[0]  # a .parquet with images that bring their bytes
             there = sorted(each.id if by_id else f"corpus/{each.id}" for each in placed)
-            _must(line, sorted(names) == there, "names are not exact")
+            line.must(sorted(names) == there, "names are not exact")
             if ending == "csv":
-                _must(line, {row["label"] for row in rows} == set(CLASSES), "class names are not exact")
-                _must(line, "formula" in done.err, "no notice of cells that a spreadsheet would run")
+                line.must({row["label"] for row in rows} == set(CLASSES), "class names are not exact")
+                line.must("formula" in done.err, "no notice of cells that a spreadsheet would run")
             line.counts = f"{len(placed)} = {len(rows)}"
-        _same_sources(corpus, line, before)
+        line.same_sources(corpus.work / "corpus", before)
 
 
 def _fault_line(
@@ -339,12 +236,12 @@ def _fault_line(
         for each, code in found.items():
             names[each.item.name] = None
             expected[each.item.expected] = None
-            _must(line, code in expected_codes(each.item, source), f"{source}: {each.item.name!r} is {code}")
+            line.must(code in expected_codes(each.item, source), f"{source}: {each.item.name!r} is {code}")
             if each.item.remark and not (each.item.remark == "extension-mismatch" and source == "table.parquet"):
-                _must(line, f"remark {each.item.remark}" in outcomes[source], f"{source}: no {each.item.remark}")
+                line.must(f"remark {each.item.remark}" in outcomes[source], f"{source}: no {each.item.remark}")
     if not names:
         return
-    shown = ", ".join(_escaped(name) for name in list(names)[:6])
+    shown = ", ".join(escaped(name) for name in list(names)[:6])
     line.done = f"{len(names)} files: {shown}{', ...' if len(names) > 6 else ''}"
     line.expected, line.observed = "; ".join(expected).replace("|", " or "), "; ".join(seen)
     corpus.rows.append(line)
@@ -364,9 +261,9 @@ def run_case(corpus: Corpus, number: int, case: Case) -> None:
         arguments += ["--epochs", "1", "--out", out, "--json"]
     done = corpus.winnow(*arguments, before=_WITHOUT_RIGHTS if case.permissions and os.geteuid() == 0 else ())
     line = corpus.add(Row(case.row, f"{arguments[0]}: {case.what}", f"exit {case.code}; {case.expected}"), done)
-    line.observed = _last_line(done.err) if done.code else ""
-    _must(line, done.code == case.code, f"exit {done.code}: {_last_line(done.err)}")
-    _must(line, case.says in done.err, f"does not say {case.says!r}")
+    line.observed = last_line(done.err) if done.code else ""
+    line.must(done.code == case.code, f"exit {done.code}: {last_line(done.err)}")
+    line.must(case.says in done.err, f"does not say {case.says!r}")
     if done.code == 0 and case.code == 0 and arguments[0] == "train":
         summary = json.loads(done.out)
         used = summary["num_images"] - summary["quarantined"]
@@ -374,11 +271,10 @@ def run_case(corpus: Corpus, number: int, case: Case) -> None:
         readable = sum(row["suggested_label"] is not None for row in labels)
         line.counts = f"{len(labels)} = {readable} + {summary['quarantined']}"
         line.observed = f"{used} used, {summary['quarantined']} set aside, {summary['unlabelled']} without a label"
-        _must(line, readable == used and len(labels) == summary["num_images"], "counts do not add up")
+        line.must(readable == used and len(labels) == summary["num_images"], "counts do not add up")
         for key, value in case.summary.items():
-            _must(line, summary[key] == value, f"{key} is {summary[key]}, not {value}")
-    _must(line, fingerprint(folder) == before, "source files changed")
-    line.unchanged = fingerprint(folder) == before
+            line.must(summary[key] == value, f"{key} is {summary[key]}, not {value}")
+    line.same_sources(folder, before)
 
 
 def run_mixed(corpus: Corpus, count: int, epochs: int | None) -> dict[str, Any]:
@@ -392,7 +288,7 @@ def run_mixed(corpus: Corpus, count: int, epochs: int | None) -> dict[str, Any]:
         Row(0, f"train mixed: {count:,} files, {broken} broken", "exit 0; all broken ones set aside"), trained
     )
     if trained.code:
-        line.wrong.append(_last_line(trained.err))
+        line.wrong.append(last_line(trained.err))
         return {}
     [run] = (corpus.work / "runs").glob("mixed-*")
     summary = json.loads((run / "summary.json").read_text())
@@ -402,10 +298,9 @@ def run_mixed(corpus: Corpus, count: int, epochs: int | None) -> dict[str, Any]:
         f"{summary['num_images']} = {summary['num_images'] - summary['quarantined']} + {summary['quarantined']}"
     )
     line.observed = f"{100 * accuracy:.1f} % of 500 held-out pictures right"
-    _must(line, summary["quarantined"] == broken, f"{summary['quarantined']} set aside")
-    _must(line, accuracy > 0.9, "the classes were not learnt")
-    _must(line, fingerprint(corpus.work / "mixed") == before, "source files changed")
-    line.unchanged = fingerprint(corpus.work / "mixed") == before
+    line.must(summary["quarantined"] == broken, f"{summary['quarantined']} set aside")
+    line.must(accuracy > 0.9, "the classes were not learnt")
+    line.same_sources(corpus.work / "mixed", before)
     return {
         "files": count,
         "broken": broken,
@@ -415,101 +310,6 @@ def run_mixed(corpus: Corpus, count: int, epochs: int | None) -> dict[str, Any]:
         "peak_mb": trained.rss // 2**20,
         "held_out_accuracy": accuracy,
     }
-
-
-# The table
-
-
-def fingerprint(folder: Path) -> dict[bytes, str]:
-    """A hash of every regular file, the target of every link, the kind of everything else; by path."""
-    found = {}
-    for where, folders, files in os.walk(os.fsencode(folder)):
-        for name in (*folders, *files):
-            path = os.path.join(where, name)
-            if os.path.islink(path):
-                found[path] = f"link {os.readlink(path)!r}"
-            elif os.path.isfile(path):
-                with open(path, "rb") as file:
-                    found[path] = sha256(file.read()).hexdigest()
-            else:
-                found[path] = f"kind {os.lstat(path).st_mode:o}"
-    return found
-
-
-def markdown(rows: Sequence[Row], mixed: dict[str, Any] | None) -> str:
-    """The table as a page."""
-    from datetime import date
-
-    from winnow import __version__
-
-    failed = sum(bool(row.wrong) for row in rows)
-    lines = [
-        "# The hostile corpus",
-        "",
-        f"Made and run by `scripts/hostile_corpus.py` with winnow {__version__} on {date.today().isoformat()}: "
-        f"{len(rows)} lines, {len(rows) - failed} survived. Row numbers are those of the fault table; 0 stands for a "
-        "command over the whole corpus. Counts are seen = used + set aside. Every source file is hashed before and "
-        "after. Peak is the largest process.",
-        "",
-        "| row | done | expected | observed | exit | survived | counts | sources unchanged | seconds | peak MB |",
-        "|--:|---|---|---|--:|---|---|---|--:|--:|",
-    ]
-    for row in rows:
-        observed = "; ".join(filter(None, [row.observed, *(f"**{text}**" for text in row.wrong)]))
-        unchanged = {True: "yes", False: "NO", None: "-"}[row.unchanged]
-        cost = (f"{row.seconds:.1f}", str(row.rss_mb)) if row.seconds else ("-", "-")
-        cells = [str(row.row), row.done, row.expected, observed, str(row.code), "NO" if row.wrong else "yes",
-                 row.counts, unchanged, *cost]  # fmt: skip
-        lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
-    if mixed:
-        lines += [
-            "",
-            "## A mixed folder, no option given",
-            "",
-            f"`winnow train FOLDER` on {mixed['files']:,} generated files (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; 10 "
-            "to 600 pixels; grey, transparent, 16-bit, CMYK, turned by EXIF) in 5 classes, "
-            f"{mixed['broken']} of them broken: {mixed['seconds']:.0f} s ({mixed['epochs']} epochs, {mixed['plan']}), "
-            f"peak {mixed['peak_mb']} MB, "
-            f"{100 * mixed['held_out_accuracy']:.1f} % of 500 held-out pictures classified rightly.",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    for plain, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("{{", "{ {")):
-        text = text.replace(plain, safe)
-    return _escaped(text)
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def _printable(name: str) -> str:
-    """Bytes that are no UTF-8 as escapes: the id that such a file gets."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.strip().splitlines() if line]
-    return lines[-1][:300] if lines else ""
-
-
-def _told(row: Row) -> str:
-    verdict = "FAILED" if row.wrong else "ok"
-    return (
-        f"{row.row:>3} {verdict:<7}{_escaped(row.done)[:100]}: {_escaped('; '.join(row.wrong) or row.observed)[:160]}"
-    )
-
-
-def _must(line: Row, holds: bool, otherwise: str) -> None:
-    if not holds:
-        line.wrong.append(otherwise)
-
-
-def _same_sources(corpus: Corpus, line: Row, before: dict[bytes, str]) -> None:
-    line.unchanged = fingerprint(corpus.work / "corpus") == before
-    _must(line, line.unchanged, "source files changed")
 
 
 def main() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,11 @@ def corpus():
         yield script("hostile_corpus")
     finally:
         sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def lines(corpus):
+    return sys.modules["hostile_lines"]
 
 
 def test_the_files_are_the_same_bytes_each_time(corpus):
@@ -40,18 +47,18 @@ def test_one_file_in_twenty_of_the_mixed_folder_is_broken(corpus, tmp_path):
     assert all((tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in files)
 
 
-def test_a_source_file_that_changed_is_noticed(corpus, tmp_path):
+def test_a_source_file_that_changed_is_noticed(lines, tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").symlink_to("a")
-    before = corpus.fingerprint(tmp_path)
-    assert corpus.fingerprint(tmp_path) == before
+    before = lines.fingerprint(tmp_path)
+    assert lines.fingerprint(tmp_path) == before
 
     (tmp_path / "a").write_bytes(b"2")
-    assert corpus.fingerprint(tmp_path) != before
+    assert lines.fingerprint(tmp_path) != before
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").unlink()
     (tmp_path / "b").symlink_to("c")
-    assert corpus.fingerprint(tmp_path) != before
+    assert lines.fingerprint(tmp_path) != before
 
 
 @pytest.mark.parametrize(
@@ -65,22 +72,22 @@ def test_a_source_file_that_changed_is_noticed(corpus, tmp_path):
         (-11, "", True),
     ],
 )
-def test_a_crash_a_hang_and_a_traceback_fail_a_row(code, err, wrong, corpus, tmp_path):
-    row = corpus.Corpus(tmp_path).add(corpus.Row(1, "", ""), corpus.Ended(code, "", err, 1.0, 0))
+def test_a_crash_a_hang_and_a_traceback_fail_a_row(code, err, wrong, lines, tmp_path):
+    row = lines.Corpus(tmp_path).add(lines.Row(1, "", ""), lines.Ended(code, "", err, 1.0, 0))
 
     assert bool(row.wrong) is wrong
 
 
-def test_a_command_that_never_ends_is_killed(corpus, tmp_path):
-    process = corpus.subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+def test_a_command_that_never_ends_is_killed(lines, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
-    assert corpus._waited(process, corpus.time.monotonic() + 0.1) == (-1, 0)
+    assert lines._waited(process, time.monotonic() + 0.1) == (-1, 0)
 
 
-def test_names_stay_text_in_the_table(corpus):
-    row = corpus.Row(20, "<script>alert(1)</script> a|b\n{{7*7}}", "used", wrong=["lost"])
+def test_names_stay_text_in_the_table(lines):
+    row = lines.Row(20, "<script>alert(1)</script> a|b\n{{7*7}}", "used", wrong=["lost"])
 
-    page = corpus.markdown([row], None)
+    page = lines.markdown([row], None)
 
     [line] = [line for line in page.splitlines() if line.startswith("| 20 ")]
     assert "<script>" not in page
