@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import winnow
 from winnow.cli import app
 from winnow.cli.config import commands_of
 from winnow.methods import METHODS
@@ -53,6 +55,14 @@ def test_every_option_is_documented(command: str) -> None:
     assert len(options) > 2
     missing = {option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)}
     assert missing == set()
+
+
+@pytest.mark.parametrize("function", ["open_source", "fit"])
+def test_the_page_on_python_names_every_parameter(function: str) -> None:
+    text = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    parameters = set(inspect.signature(getattr(winnow, function)).parameters) - {"data", "source", "hyperparameters"}
+    assert len(parameters) > 10
+    assert {name for name in parameters if f"`{name}`" not in text} == set()
 
 
 def test_every_method_has_a_page_and_a_line_in_the_index() -> None:
