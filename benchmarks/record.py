@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ratio import Ratio
+from winnow.bench.machine import cpu
+from winnow.train.cores import cores
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 0.1
@@ -116,8 +118,8 @@ def circumstances() -> dict[str, Any]:
 
     return {
         "commit": _commit(),
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu(),
+        "cores": cores(),
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -135,14 +137,6 @@ def _commit() -> str:
         return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
     except OSError:
         return "unknown"
-
-
-def _cpu() -> str:
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _rounded(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import winnow
+from winnow.train.cores import cores
 
 
 @cache
@@ -25,13 +25,6 @@ def circumstances() -> dict[str, Any]:
         "winnow": winnow.__version__,
         "commit": commit(),
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere; it knows what a container allows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu() -> str:

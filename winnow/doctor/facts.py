@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow import __version__
+from winnow.train.cores import cores
 
 DISTRIBUTION = "winnow-images"
 _PARTS = ("torch", "numpy", "pyarrow", "pillow", "scikit-learn", "accelerate", "safetensors", "pydantic", "typer")
@@ -82,13 +83,6 @@ def devices() -> list[dict[str, Any]]:
             entry |= {"name": properties.name, "memory_bytes": properties.total_memory}
         found.append(entry)
     return found
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory() -> dict[str, int | None]:

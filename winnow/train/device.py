@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from winnow.errors import UsageError
+from winnow.train.cores import cores
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Device:
         if precision == "auto":
             precision = "bf16" if _has_bf16(chosen) else "float32"
         if threads is None:
-            threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // 2))
+            threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // 2))
         if threads < 1:
             raise UsageError(f"--threads must be at least 1, got {threads}")
         return cls(chosen, precision, threads)
@@ -59,12 +60,6 @@ class Device:
     def __str__(self) -> str:
         threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.torch_device.type == "cpu" else ""
         return f"{self.torch_device} {self.precision}{threads}"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not everywhere; it knows what a container allows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _find(device: str) -> torch.device:
