@@ -15,6 +15,7 @@ import numpy as np
 from winnow.data.randomness import sample_keys, stream_key, text_keys
 from winnow.data.source import Pictures
 from winnow.errors import UsageError
+from winnow.noise.matrices import check_rate
 from winnow.noise.taxonomy import KINDS
 
 DRAWS = ("exact", "expected")
@@ -76,10 +77,7 @@ def check_request(
     Raises:
         UsageError: labels and ids do not fit, or the rate or the draw is not possible.
     """
-    if num_classes < 2:
-        raise UsageError(f"label noise needs at least 2 classes, got {num_classes}")
-    if not 0 <= rate <= 1:
-        raise UsageError(f"the rate must lie in [0, 1], got {rate}")
+    check_rate(num_classes, rate)
     if draw not in DRAWS:
         raise UsageError(f"draw must be one of {', '.join(DRAWS)}, got {draw!r}")
     if clean_labels.ndim != 1:

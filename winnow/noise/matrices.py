@@ -19,6 +19,18 @@ CLASS_MAPS: dict[str, dict[int, int]] = {
 PERMUTATIONS: dict[str, tuple[int, ...]] = {"mnist": (7, 9, 0, 4, 2, 1, 3, 5, 6, 8)}
 
 
+def check_rate(num_classes: int, rate: float) -> None:
+    """Refuse what no matrix can be made of.
+
+    Raises:
+        UsageError: there are fewer than two classes, or the rate is no share.
+    """
+    if num_classes < 2:
+        raise UsageError(f"label noise needs at least 2 classes, got {num_classes}")
+    if not 0 <= rate <= 1:
+        raise UsageError(f"the rate must lie in [0, 1], got {rate}")
+
+
 def symmetric_matrix(num_classes: int, rate: float, *, inclusive: bool = False) -> np.ndarray:
     """Every wrong class equally likely, (K, K).
 
@@ -28,7 +40,7 @@ def symmetric_matrix(num_classes: int, rate: float, *, inclusive: bool = False) 
             `rate * (K - 1) / K` are wrong.
         inclusive: whether the new label may be the old one.
     """
-    _check(num_classes, rate)
+    check_rate(num_classes, rate)
     if inclusive:
         rate = rate * (num_classes - 1) / num_classes
     matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
@@ -49,7 +61,7 @@ def tridiagonal_matrix(num_classes: int, rate: float) -> np.ndarray:
 
 def map_matrix(num_classes: int, mapping: Mapping[int, int], rate: float) -> np.ndarray:
     """Source classes of a map go to their target with probability `rate`, the others stay, (K, K)."""
-    _check(num_classes, rate)
+    check_rate(num_classes, rate)
     matrix = np.eye(num_classes)
     for source, target in mapping.items():
         if not (0 <= source < num_classes and 0 <= target < num_classes) or source == target:
@@ -77,10 +89,3 @@ def permutation_map(targets: Sequence[int]) -> dict[int, int]:
     if sorted(targets) != list(range(len(targets))) or any(i == target for i, target in enumerate(targets)):
         raise UsageError(f"{list(targets)} is no permutation that moves every class")
     return dict(enumerate(targets))
-
-
-def _check(num_classes: int, rate: float) -> None:
-    if num_classes < 2:
-        raise UsageError(f"label noise needs at least 2 classes, got {num_classes}")
-    if not 0 <= rate <= 1:
-        raise UsageError(f"the rate must lie in [0, 1], got {rate}")
