@@ -7,7 +7,7 @@ the labels of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,6 +88,12 @@ def check_request(
         raise UsageError(f"labels must lie in 0 to {num_classes - 1}, or be -1")
 
 
+def class_members(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each class that occurs in labels (N,), -1 where missing, and its rows, both ascending."""
+    for index in np.unique(labels[labels >= 0]).tolist():
+        yield index, np.flatnonzero(labels == index)
+
+
 def draw_labels(
     clean_labels: np.ndarray,
     ids: Sequence[str],
@@ -110,13 +116,12 @@ def draw_labels(
     check_request(clean_labels, ids, max(2, len(transition_matrix)), 0, draw)
     keys = noise_keys(seed, name, ids)
     noisy_labels = clean_labels.astype(np.int64, copy=True)
-    for index in np.unique(clean_labels[clean_labels >= 0]):
-        members = np.flatnonzero(clean_labels == index)
+    for index, members in class_members(clean_labels):
         row = transition_matrix[index]
         if draw == "expected":
             noisy_labels[members] = _expected_labels(keys[members], row)
         else:
-            counts = _exact_counts(len(members), row, int(index), stream_key(seed, f"noise/{name}/ties"))
+            counts = _exact_counts(len(members), row, index, stream_key(seed, f"noise/{name}/ties"))
             in_order = members[np.argsort(keys[members], kind="stable")]
             noisy_labels[in_order[: counts.sum()]] = np.repeat(np.arange(len(row)), counts)
     return noisy_labels

@@ -9,7 +9,7 @@ import numpy as np
 
 from winnow.data.randomness import sample_keys, stream_key
 from winnow.errors import UsageError
-from winnow.noise.channel import LabelNoise, check_request, noise_keys, share_of_labels
+from winnow.noise.channel import LabelNoise, check_request, class_members, noise_keys, share_of_labels
 
 
 def cluster(
@@ -46,8 +46,7 @@ def cluster(
     keys = noise_keys(seed, "cluster", ids)
     noisy_labels = clean_labels.astype(np.int64, copy=True)
     matrix = np.eye(num_classes)
-    for label in np.unique(clean_labels[clean_labels >= 0]).tolist():
-        members = np.flatnonzero(clean_labels == label)
+    for label, members in class_members(clean_labels):
         members = members[np.argsort(keys[members], kind="stable")]
         wanted = int(np.rint(rate * len(members)))
         if wanted:

@@ -12,6 +12,7 @@ from winnow.data.randomness import stream_key, text_keys, uniforms
 from winnow.data.rows import subset
 from winnow.data.source import Source
 from winnow.errors import InputError
+from winnow.noise.channel import class_members
 
 SIDE = 16
 WIDTH = 128
@@ -130,10 +131,9 @@ def confusable_map(clean_labels: np.ndarray, probabilities: np.ndarray) -> dict[
     """
     mapping = {}
     predicted = probabilities.argmax(axis=1)
-    for index in np.unique(clean_labels[clean_labels >= 0]):
-        mine = clean_labels == index
+    for index, mine in class_members(clean_labels):
         counts = np.bincount(predicted[mine], minlength=probabilities.shape[1]).astype(float)
         counts += probabilities[mine].mean(axis=0) / 2  # less than one image
         counts[index] = -1
-        mapping[int(index)] = int(counts.argmax())
+        mapping[index] = int(counts.argmax())
     return mapping

@@ -15,6 +15,7 @@ from winnow.errors import UsageError
 from winnow.noise.channel import (
     LabelNoise,
     check_request,
+    class_members,
     draw_from_rows,
     noise_keys,
     share_of_labels,
@@ -124,9 +125,8 @@ def instance(
     noisy_labels = clean_labels.astype(np.int64, copy=True)
     kept = np.zeros((len(ids), num_classes), np.float32) if num_classes <= KEPT_CLASSES else None
     matrix = np.eye(num_classes)
-    for label in np.unique(clean_labels[clean_labels >= 0]).tolist():
+    for label, members in class_members(clean_labels):
         weights = projection(features.shape[1], num_classes, stream_key(seed, "noise/instance/weights", label))
-        members = np.flatnonzero(clean_labels == label)
         total = np.zeros(num_classes)
         for start in range(0, len(members), _CHUNK):
             some = members[start : start + _CHUNK]

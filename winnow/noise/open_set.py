@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from winnow.errors import InputError, UsageError
-from winnow.noise.channel import LabelNoise, check_request, noise_keys, share_of_labels, uniform_of
+from winnow.noise.channel import LabelNoise, check_request, class_members, noise_keys, share_of_labels, uniform_of
 from winnow.noise.matrices import map_matrix
 
 
@@ -140,8 +140,7 @@ def _places(clean_labels: np.ndarray, keys: np.ndarray, rates: Sequence[float], 
     """For each image which of some disjoint shares of its class it falls into, -1 for none, (N,)."""
     bounds = np.cumsum(rates)
     places = np.full(len(clean_labels), -1)
-    for index in np.unique(clean_labels[clean_labels >= 0]):
-        members = np.flatnonzero(clean_labels == index)
+    for _, members in class_members(clean_labels):
         if draw == "expected":
             found = np.searchsorted(bounds, uniform_of(keys[members]), side="right")
         else:
