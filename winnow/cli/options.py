@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +44,29 @@ Verified = Annotated[
 ]
 Unlabelled = Annotated[str | None, typer.Option(help="More images, whose labels are not read: DATA of any kind.")]
 
+DATA_SETTINGS = (
+    "label_column",
+    "clean_label_column",
+    "label_separator",
+    "image_column",
+    "verified",
+    "unlabelled",
+    "map_labels",
+    "on_duplicate",
+    "limit",
+    "download",
+    "root",
+    "max_pixels",
+    "allow_truncated",
+    "follow_links",
+    "test",
+    "test_label_column",
+)
+"""How DATA and its test set are read: options of `winnow train`, in the order of the run's record."""
+_OF_DATA_ALONE = ("label_column", "clean_label_column", "verified", "unlabelled", "limit")
+_OF_TEST_ALONE = ("test", "test_label_column")
+_ALWAYS_RECORDED = ("max_pixels", "allow_truncated", "follow_links")
+
 
 def parsed_settings(texts: Sequence[str]) -> dict[str, str]:
     """`["beta=0.9"]` as a dictionary; types are checked against the method's signature later."""
@@ -61,17 +84,26 @@ def stem(data: str) -> str:
     return Path(data).stem.replace(":", "-") or "data"
 
 
+def data_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`DATA_SETTINGS` out of the parameters of `winnow train`, as the record keeps them."""
+    from winnow.data.places import absolute
+
+    found = {name: given[name] for name in DATA_SETTINGS}
+    for name in ("verified", "unlabelled", "map_labels"):
+        found[name] = absolute(found[name]) if found[name] else None
+    found["root"] = str(found["root"]) if found["root"] else None
+    return found
+
+
 def open_with_test(
-    data: str, settings: dict[str, Any], fetching: Callable[[str, int, int], None] | None = None
+    data: str, settings: Mapping[str, Any], fetching: Callable[[str, int, int], None] | None = None
 ) -> tuple[Source, Source | None]:
     """DATA and the test set that belongs to it, if one was named."""
     from winnow.data.open import open_source, open_test
 
-    columns = ("image_column", "label_separator", "map_labels", "on_duplicate")
-    both = ("root", "download", "max_pixels", "allow_truncated", "follow_links")
-    reading = {key: settings[key] for key in (*both, *columns)} | {"progress": fetching}
-    alone = ("label_column", "clean_label_column", "verified", "unlabelled", "limit")
-    source = open_source(data, **{key: settings[key] for key in alone}, **reading)
+    both = [name for name in DATA_SETTINGS if name not in (*_OF_DATA_ALONE, *_OF_TEST_ALONE)]
+    reading = {name: settings[name] for name in both} | {"progress": fetching}
+    source = open_source(data, **{name: settings[name] for name in _OF_DATA_ALONE}, **reading)
     if settings["test"] is None:
         return source, None
     return source, open_test(settings["test"], source, label_column=settings["test_label_column"], **reading)
@@ -100,24 +132,8 @@ def as_recorded(run: Path) -> tuple[str, dict[str, Any], Settings]:
         config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
         data = dict(config["data"])
         address = data.pop("address")
-        names = (
-            "label_column",
-            "clean_label_column",
-            "label_separator",
-            "image_column",
-            "limit",
-            "verified",
-            "unlabelled",
-            "map_labels",
-            "on_duplicate",
-            "download",
-            "root",
-            "test",
-            "test_label_column",
-        )
-        recorded = {name: data.get(name) for name in names}
+        recorded = {name: data[name] if name in _ALWAYS_RECORDED else data.get(name) for name in DATA_SETTINGS}
         recorded["download"] = bool(recorded["download"])
-        recorded |= {name: data[name] for name in ("max_pixels", "allow_truncated", "follow_links")}
         if config["schema_version"] != 1:
             raise InputError(f"{run / 'config.toml'}: written by another version of winnow")
         chosen = Settings(**config["train"], hyperparameters=config["hyperparameters"])

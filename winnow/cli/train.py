@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -86,7 +86,6 @@ def train(
 ) -> None:
     """Train on partly wrong labels; say which are doubted."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step
-    from winnow.data.places import absolute
     from winnow.errors import InputError, UsageError
     from winnow.report.run import write_run_report
     from winnow.report.words import counted, percent, stage_times
@@ -95,24 +94,7 @@ def train(
     from winnow.train.run_folder import RunFolder
     from winnow.train.settings import default_method
 
-    data_settings: dict[str, Any] = {
-        "label_column": label_column,
-        "clean_label_column": clean_label_column,
-        "label_separator": label_separator,
-        "image_column": image_column,
-        "verified": absolute(verified) if verified else None,
-        "unlabelled": absolute(unlabelled) if unlabelled else None,
-        "map_labels": absolute(map_labels) if map_labels else None,
-        "on_duplicate": on_duplicate,
-        "limit": limit,
-        "download": download,
-        "root": str(root) if root else None,
-        "max_pixels": max_pixels,
-        "allow_truncated": allow_truncated,
-        "follow_links": follow_links,
-        "test": test,
-        "test_label_column": test_label_column,
-    }
+    data_settings = options.data_settings(context.params)
     chosen = Settings(
         method=method,
         model=model,
