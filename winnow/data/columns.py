@@ -18,7 +18,7 @@ from winnow.data.multilabel import Several, is_list_column, sets_from_arrow, set
 from winnow.data.pictures import EncodedPictures, FilePictures
 from winnow.data.places import LocalPlace, Place
 from winnow.data.row_groups import StoredColumn
-from winnow.data.source import Pictures
+from winnow.data.source import Pictures, first_line
 from winnow.errors import InputError
 
 _OPENED_AT_ONCE = 16
@@ -246,7 +246,7 @@ class ParquetColumns(ArrowColumns):
             if column not in self.columns:
                 parts = [_field(part) for part in parts]
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.where}: column '{column}' cannot be read: {_first_line(error)}") from error
+            raise InputError(f"{self.where}: column '{column}' cannot be read: {first_line(error)}") from error
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks], type=parts[0].type)
 
 
@@ -257,7 +257,7 @@ def _parquet(file: Place) -> pq.ParquetFile:
         # With Arrow's own read-ahead the last row group of every file would stay in memory.
         return pq.ParquetFile(file.open(), pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: cannot be read as Parquet: {_first_line(error)}") from error
+        raise InputError(f"{file}: cannot be read as Parquet: {first_line(error)}") from error
 
 
 def _difference(schema: pa.Schema, first: pa.Schema, other: str) -> str:
@@ -272,10 +272,6 @@ def _difference(schema: pa.Schema, first: pa.Schema, other: str) -> str:
 def _field(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The one field of a struct that was read; a missing struct has missing fields."""
     return pa.chunked_array([chunk.flatten()[0] for chunk in column.chunks], type=column.type.field(0).type)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -20,8 +20,8 @@ from winnow.data.columns import ArrowColumns
 from winnow.data.metadata import TableMetadata
 from winnow.data.places import LocalPlace
 from winnow.data.reading import Reading
-from winnow.data.source import Source
-from winnow.data.streamed import StreamedColumns, first_line
+from winnow.data.source import Source, first_line
+from winnow.data.streamed import StreamedColumns
 from winnow.data.table import table_source
 from winnow.errors import InputError, MachineError
 

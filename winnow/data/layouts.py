@@ -19,6 +19,7 @@ import numpy as np
 
 from winnow.data.fetch import fetch
 from winnow.data.reading import Reading
+from winnow.data.source import first_line
 from winnow.errors import InputError
 
 _LARGEST = 512 * 2**20
@@ -145,7 +146,7 @@ def human_labels(path: Path, count: int) -> dict[str, np.ndarray]:
             record = torch.load(path, map_location="cpu", weights_only=True)
         columns = {str(name): np.asarray(labels).astype(np.int64) for name, labels in record.items()}
     except Exception as error:  # torch.load fails in every way on what it did not write.
-        raise InputError(f"{path}: cannot be read as human labels: {_first_line(error)}") from error
+        raise InputError(f"{path}: cannot be read as human labels: {first_line(error)}") from error
     wrong = [name for name, labels in columns.items() if labels.shape != (count,)]
     if wrong:
         raise InputError(f"{path}: '{wrong[0]}' has not one label for each of the {count:,} images")
@@ -171,7 +172,7 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
                 raise InputError(f"{path}: no IDX file of {dimensions}-dimensional bytes")
             data = file.read(int(np.prod(shape)) + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {_first_line(error)}") from error
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
     if len(data) != np.prod(shape):
         raise InputError(f"{path}: {len(data):,} bytes of data, {int(np.prod(shape)):,} are announced; fetch it again")
     return np.frombuffer(data, np.uint8).reshape(shape)
@@ -189,7 +190,7 @@ def _members(path: Path, names: Sequence[str]) -> list[bytes]:
                 if len(found) == len(names):
                     break
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise InputError(f"{path}: damaged: {_first_line(error)}; fetch it again") from error
+        raise InputError(f"{path}: damaged: {first_line(error)}; fetch it again") from error
     absent = [name for name in names if name not in found]
     if absent:
         raise InputError(f"{path}: holds no {absent[0]}")
@@ -235,11 +236,7 @@ def _record(data: bytes, where: str) -> dict[str, Any]:
     try:
         record = _ArraysOnly(BytesIO(data), encoding="latin1").load()
     except Exception as error:  # A damaged pickle fails in every way.
-        raise InputError(f"{where}: refused as data of CIFAR: {_first_line(error)}") from error
+        raise InputError(f"{where}: refused as data of CIFAR: {first_line(error)}") from error
     if not isinstance(record, dict):
         raise InputError(f"{where}: not a record of CIFAR")
     return record
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter((str(error) or type(error).__name__).splitlines()), type(error).__name__)

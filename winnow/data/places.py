@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from winnow.data.decode import MAX_FILE_BYTES, Decoded, Limits, examine
 from winnow.data.pictures import FilePictures
-from winnow.data.source import Pictures, Unreadable
+from winnow.data.source import Pictures, Unreadable, first_line
 from winnow.errors import InputError, UsageError
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*(://|::)")
@@ -168,7 +168,7 @@ class RemotePlace:
                 raise InputError(f"{self.address}: {_NO_PARTS}") from error
             except Exception as error:  # Every driver fails in its own way.
                 file.close()
-                raise InputError(f"{self.address}: cannot be read: {_first_line(error)}") from error
+                raise InputError(f"{self.address}: cannot be read: {first_line(error)}") from error
         return file
 
     def read_bytes(self) -> bytes:
@@ -246,7 +246,7 @@ class RemotePictures:
             stay = {"allow_redirects": False} if path.partition("://")[0] in _WEB else {}
             data = bytes(self.files.cat_file(path, start=0, end=MAX_FILE_BYTES + 1, **stay))
         except Exception as error:  # Every driver fails in its own way; each costs one picture, not the run.
-            raise Unreadable("unreadable", _first_line(error)) from error
+            raise Unreadable("unreadable", first_line(error)) from error
         if len(data) > MAX_FILE_BYTES:
             raise Unreadable("too-many-bytes", f"more than {MAX_FILE_BYTES:,} bytes")
         return data
@@ -270,10 +270,10 @@ def remote_place(address: str) -> RemotePlace:
         files, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
         driver = _DRIVERS.get(protocol)
-        advice = f"pip install {driver}" if driver else _first_line(error)
+        advice = f"pip install {driver}" if driver else first_line(error)
         raise InputError(f"{address}: no driver for {protocol}:// is installed; {advice}") from error
     except Exception as error:  # Drivers refuse addresses and credentials in every way.
-        raise InputError(f"{address}: {_first_line(error)}") from error
+        raise InputError(f"{address}: {first_line(error)}") from error
     return RemotePlace(address, files, path)
 
 
@@ -354,8 +354,4 @@ def _reached(address: str, ask: Any) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{address}: no such file") from error
     except Exception as error:  # Every driver fails in its own way.
-        raise InputError(f"{address}: cannot be reached: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter((str(error) or type(error).__name__).splitlines()), type(error).__name__)
+        raise InputError(f"{address}: cannot be reached: {first_line(error)}") from error

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.data.source import first_line
 from winnow.errors import InputError
 
 _KEPT_BYTES = 256 * 2**20
@@ -127,7 +128,7 @@ class StoredColumn:
                 yield start, values
                 start += len(values)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.where}: column '{self.column}' cannot be read: {_first_line(error)}") from error
+            raise InputError(f"{self.where}: column '{self.column}' cannot be read: {first_line(error)}") from error
 
     def _bytes_of(self, group: int) -> int:
         file, number = self.groups[group]
@@ -138,7 +139,3 @@ class StoredColumn:
     def _bytes_per_row(self, group: int) -> float:
         file, number = self.groups[group]
         return max(1.0, self._bytes_of(group) / max(1, file.metadata.row_group(number).num_rows))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -27,6 +27,11 @@ class Unreadable(Exception):
         self.reason = reason
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line for our own message."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def without_label(labels: np.ndarray) -> np.ndarray:
     """Which images have no label at all, boolean (N,), from labels (N,) or (N, K)."""
     missing = labels < 0

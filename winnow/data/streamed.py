@@ -15,7 +15,7 @@ from winnow.data.decode import Limits
 from winnow.data.pictures import EncodedPictures
 from winnow.data.places import RemotePlace, remote_place
 from winnow.data.reading import Reading
-from winnow.data.source import Pictures
+from winnow.data.source import Pictures, first_line
 from winnow.errors import InputError, MachineError
 
 _AT_ONCE = 16
@@ -124,11 +124,6 @@ class StreamedColumns(ParquetColumns):
                 names = ", ".join(self._small)
                 raise InputError(f"{self.where}: columns {names} cannot be read: {first_line(error)}") from error
         return pa.concat_tables(tables)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return next(iter((str(error) or type(error).__name__).splitlines()), type(error).__name__)
 
 
 def _stored(file: pq.ParquetFile, columns: Sequence[str]) -> int:
