@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from winnow.data.randomness import sample_keys, stream_key, text_keys
+from winnow.data.randomness import sample_keys, stream_key, text_keys, uniforms
 from winnow.data.source import Pictures
 from winnow.errors import UsageError
 from winnow.noise.matrices import check_rate
@@ -170,6 +170,13 @@ def noise_keys(seed: int, name: str, ids: Sequence[str]) -> np.ndarray:
 def uniform_of(keys: np.ndarray) -> np.ndarray:
     """Keys as uniform numbers in [0, 1)."""
     return (keys >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normals(key: int, size: int, width: int) -> np.ndarray:
+    """Standard normal numbers, (size, width), a function of the key."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(uniforms(key, np.arange(size), width) + 2.0**-54))  # 0 would be minus infinity
 
 
 def draw_from_rows(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:

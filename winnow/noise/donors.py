@@ -13,7 +13,7 @@ from winnow.data.pictures import ArrayPictures, EncodedPictures, FilePictures, J
 from winnow.data.randomness import uniforms
 from winnow.data.source import Pictures, Source, Unreadable
 from winnow.errors import InputError
-from winnow.noise.channel import LabelNoise, noise_keys
+from winnow.noise.channel import LabelNoise, noise_keys, normals
 
 MADE = {
     "uniform": "images of uniform noise",
@@ -161,14 +161,12 @@ class MadePictures:
         if self.kind == "blurred":
             blur = ImageFilter.GaussianBlur(min(height, width) / _BLUR)
             return np.asarray(Image.fromarray(original).filter(blur))
-        numbers = uniforms(int(self.keys[row]), np.arange(height * width), 1 if self.grey else 3)
+        key, channels = int(self.keys[row]), 1 if self.grey else 3
         if self.kind == "gaussian":
-            from scipy.special import ndtri
-
             mean, deviation = _GAUSSIAN
-            values = np.clip(mean + deviation * ndtri(numbers + 2.0**-54), 0, 255)
+            values = np.clip(mean + deviation * normals(key, height * width, channels), 0, 255)
         else:
-            values = np.floor(numbers * 256)
+            values = np.floor(uniforms(key, np.arange(height * width), channels) * 256)
         return np.broadcast_to(values.astype(np.uint8).reshape(height, width, -1), (height, width, 3)).copy()
 
     def examine(self, row: int) -> Decoded:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from winnow.data.collection import load
-from winnow.data.randomness import stream_key, text_keys, uniforms
+from winnow.data.randomness import stream_key, text_keys
 from winnow.data.rows import subset
 from winnow.data.source import Source
 from winnow.errors import InputError
-from winnow.noise.channel import class_members
+from winnow.noise.channel import class_members, normals
 
 SIDE = 16
 WIDTH = 128
@@ -39,7 +39,7 @@ def thumbnail_features(source: Source, *, progress: Callable[[int, int], None] |
     failure: InputError | None = None
     read = 0
     channels = 1 if source.grey else 3
-    matrix = projection(SIDE * SIDE * channels, WIDTH, stream_key(0, "noise/features")) / np.sqrt(WIDTH)
+    matrix = normals(stream_key(0, "noise/features"), SIDE * SIDE * channels, WIDTH) / np.sqrt(WIDTH)
     for start in range(0, len(source), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(source)))
         try:
@@ -63,13 +63,6 @@ def standardised(images: np.ndarray) -> np.ndarray:
     values -= values.mean(axis=1, keepdims=True)
     deviation = values.std(axis=1, keepdims=True)
     return np.divide(values, deviation, out=np.zeros_like(values), where=deviation > 0)
-
-
-def projection(size: int, width: int, key: int) -> np.ndarray:
-    """Standard normal numbers, (size, width), a function of the key."""
-    from scipy.special import ndtri
-
-    return np.asarray(ndtri(uniforms(key, np.arange(size), width) + 2.0**-54))
 
 
 def out_of_fold_probabilities(

@@ -18,10 +18,10 @@ from winnow.noise.channel import (
     class_members,
     draw_from_rows,
     noise_keys,
+    normals,
     share_of_labels,
     uniform_of,
 )
-from winnow.noise.features import projection
 
 KEPT_CLASSES = 128
 """Up to here the probabilities (N, K) are kept: they are then no larger than the features."""
@@ -126,7 +126,7 @@ def instance(
     kept = np.zeros((len(ids), num_classes), np.float32) if num_classes <= KEPT_CLASSES else None
     matrix = np.eye(num_classes)
     for label, members in class_members(clean_labels):
-        weights = projection(features.shape[1], num_classes, stream_key(seed, "noise/instance/weights", label))
+        weights = normals(stream_key(seed, "noise/instance/weights", label), features.shape[1], num_classes)
         total = np.zeros(num_classes)
         for start in range(0, len(members), _CHUNK):
             some = members[start : start + _CHUNK]
