@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from winnow.bench.comparison import Condition, compared
+from winnow.bench.folder import clean_up, default_workers, failure, grid_folder
 from winnow.bench.grid import FUNCTION, Grid, made_grid, parsed_method, parsed_noise, read_grid
 from winnow.bench.page import write_bench_page
-from winnow.bench.results import Record, Results
-from winnow.bench.runner import CellProgress, Outcome, clear_runs, run_cells
+from winnow.bench.results import Record
+from winnow.bench.runner import CellProgress, Outcome, run_cells
 from winnow.bench.shared import Data, donor_opening, prepare
 from winnow.bench.table import csv_text, sentence, summary, table_lines
 from winnow.bench.verdicts import Verdict, judged
@@ -22,7 +21,6 @@ from winnow.errors import InputError, UsageError
 from winnow.files import atomic_write
 from winnow.report import words
 
-RESULTS, WORK = "results.jsonl", ".work"
 _SHIPPED = ("grids", "relations")
 
 
@@ -77,12 +75,7 @@ class Found:
     @property
     def failure(self) -> str:
         """The one line about them."""
-        number = len(self.failed)
-        cells = "1 cell" if number == 1 else f"{number} cells"
-        return (
-            f"{cells} of {len(self.records)} failed, the first with: {self.failed[0]['error']}; all are in "
-            f"{self.out / RESULTS}, the same command tries them again"
-        )
+        return failure(self.failed, self.out, of=len(self.records))
 
     def lines(self) -> list[str]:
         """The tables, and the relations."""
@@ -204,13 +197,7 @@ def run_grid(
         Interrupted: a signal stopped it.
     """
     progress = progress or CellProgress()
-    for part in grid.parts:
-        place = Path(str(part.opening["data"]))
-        if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
-            raise InputError(f"{out} lies inside {place}: it would become a class; name another --out")
-    work = out / WORK
-    with Results(out / RESULTS) as results, taken_away_if_empty(work, results):
-        clear_runs(work)
+    with grid_folder(out, [part.opening for part in grid.parts]) as (results, work):
         data = [prepare(part.opening, work, root=root, progress=progress.stage) for part in grid.parts]
         donors = {name: prepare(donor_opening(name), work, root=root, progress=progress.stage) for name in grid.donors}
         grid.check_noise(data, donors)
@@ -218,34 +205,22 @@ def run_grid(
         progress.understood("Data", _data_words(grid, data))
         done = sum(results.done(key) for key in {cell.key for cell in cells})
         progress.understood("Plan", _plan_words(grid, len({cell.key for cell in cells}), done))
-        on_cpu = all(part.train["device"] == "cpu" for part in grid.parts)
         outcome = run_cells(
             cells,
             FUNCTION,
             results,
             folder=work,
-            workers=1 if workers is None and not on_cpu else workers,
+            workers=default_workers(workers, on_cpu=all(part.train["device"] == "cpu" for part in grid.parts)),
             budget_minutes=budget_minutes,
             progress=progress,
         )
         records = [record for cell in cells if (record := results.get(cell.key)) is not None]
         records = list({record["key"]: record for record in records}.values())
-        if not outcome.left and not outcome.failed:
-            shutil.rmtree(work, ignore_errors=True)
+        clean_up(work, outcome)
         found = Found(grid, out, records, compared(records, grid.controls), outcome)
         atomic_write(found.csv, csv_text(found.conditions).encode())
         write_bench_page(found.report, grid, records)
         return found
-
-
-@contextmanager
-def taken_away_if_empty(work: Path, results: Results) -> Iterator[None]:
-    """A command that failed before its first cell leaves nothing."""
-    try:
-        yield
-    finally:
-        if not len(results):
-            shutil.rmtree(work, ignore_errors=True)
 
 
 def _path(grid: str) -> Path:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from winnow.bench.mislabel_plots import accuracy_plot, difference_plot, exchange_map, memory_plot
 from winnow.bench.mislabel_words import shown_times, shown_worth
 from winnow.report import words
-from winnow.report.page import render, write_page
+from winnow.report.page import render
 from winnow.report.run import Next
 
 Row = Mapping[str, Any]
 _MOST_FAILURES = 20
-
-
-def write_study_report(path: Path, summary: Mapping[str, Any]) -> Path:
-    """Writes the page of a study, finished or not.
-
-    Args:
-        path: the file.
-        summary: from `winnow.bench.mislabel_summary.summarised`.
-    """
-    return write_page(path, study_page(summary))
 
 
 def study_page(summary: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from winnow.bench.folder import several
+
 WIDTH = 80
 _ABREAST = 6
 """Rates in one table, at 11 letters each."""
@@ -19,7 +21,7 @@ def sentence(row: Mapping[str, Any]) -> str:
     """The exchange rate in words: halving the noise is worth so many points, or so many times more data."""
     where = f"With {row['size']:,} images and {100 * row['rate']:g} % {row['kind']} mistakes"
     if row["gain"] <= 0:
-        return f"{where}, halving the noise gains nothing that {_repeats(row['repeats'])} could show"
+        return f"{where}, halving the noise gains nothing that {several(row['repeats'], 'repeat')} could show"
     return f"{where}, halving the noise is worth {points_with_band(row)} or {times_in_words(row)}"
 
 
@@ -27,7 +29,7 @@ def points_with_band(row: Mapping[str, Any]) -> str:
     """Such as `5.1 points (3.9 to 6.3),`."""
     points = f"{100 * row['gain']:.1f} points"
     if row["gain_low"] is None:
-        return f"{points} ({_repeats(row['repeats'])}),"
+        return f"{points} ({several(row['repeats'], 'repeat')}),"
     return f"{points} ({_signed(row['gain_low'])} to {_signed(row['gain_high'])}),"
 
 
@@ -45,10 +47,6 @@ def times_in_words(row: Mapping[str, Any]) -> str:
 
 def _signed(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _repeats(number: int) -> str:
-    return "1 repeat" if number == 1 else f"{number} repeats"
 
 
 def table_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -139,9 +137,8 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[str]:
             "no measurement. ~: beyond the measured sizes, from a fitted curve; never: it levels off below."
         )
     if summary["failed"]:
-        failed, number = summary["failed"][0], len(summary["failed"])
-        cells = "1 cell" if number == 1 else f"{number} cells"
-        yield f"{cells} failed, such as {failed['condition']}: {failed['error']}."
+        failed = summary["failed"][0]
+        yield f"{several(len(summary['failed']), 'cell')} failed, such as {failed['condition']}: {failed['error']}."
 
 
 def csv_text(summary: Mapping[str, Any]) -> str:

@@ -86,10 +86,7 @@ def run_cells(
         Interrupted: a signal stopped it; the same call goes on.
         MachineError: the disk is full, or workers cannot be started.
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers must be at least 1, got {workers}")
-    if budget_minutes is not None and not budget_minutes > 0:
-        raise UsageError(f"--budget must be above 0 minutes, got {budget_minutes}")
+    check_limits(workers, budget_minutes)
     progress = progress or CellProgress()
     for note in results.notes:
         progress.warning(note)
@@ -116,6 +113,14 @@ def run_cells(
                 )
     results.settle(list(work.cells))
     return Outcome(work.done, work.failed, work.left())
+
+
+def check_limits(workers: int | None, budget_minutes: float | None) -> None:
+    """Refuses a number of processes or minutes that `run_cells` could do nothing with."""
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {workers}")
+    if budget_minutes is not None and not budget_minutes > 0:
+        raise UsageError(f"--budget must be above 0 minutes, got {budget_minutes}")
 
 
 def clear_runs(folder: Path) -> None:

@@ -4,68 +4,37 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from winnow.bench.cells import Cell
-from winnow.bench.command import RESULTS, WORK, taken_away_if_empty
-from winnow.bench.results import Results
-from winnow.bench.runner import CellProgress, Outcome, clear_runs, run_cells
+from winnow.bench.folder import default_workers, grid_folder, several
+from winnow.bench.runner import CellProgress, check_limits, run_cells
 from winnow.bench.shared import prepare
+from winnow.bench.study import Study, Telling, studied
 from winnow.bench.web import FUNCTION, Design, design
 from winnow.bench.web_columns import Columns, read_columns
 from winnow.bench.web_data import FATES, MERGED, SEVERAL, TEST_COPY, Crawl, crawl_of
-from winnow.bench.web_page import write_web_report
+from winnow.bench.web_page import web_page
 from winnow.bench.web_summary import summarised
 from winnow.bench.web_words import csv_text
-from winnow.errors import InputError, UsageError
+from winnow.errors import UsageError
 from winnow.files import atomic_write
 
+_TELLING = Telling(summarised, csv_text, web_page)
 
-@dataclass(frozen=True)
-class WebStudy:
-    """What a study found.
 
-    Attributes:
-        out: the folder.
-        summary: see `summarised`.
-        outcome: how it ended.
-    """
-
-    out: Path
-    summary: Mapping[str, Any]
-    outcome: Outcome
-
-    @property
-    def csv(self) -> Path:
-        """One line a part."""
-        return self.out / "study.csv"
+class WebStudy(Study):
+    """What a study found, and the fate of every image."""
 
     @property
     def fates(self) -> Path:
         """One line an image."""
         return self.out / "fates.csv"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.out / "report.html"
-
-    @property
-    def failure(self) -> str:
-        """The one line about failed cells."""
-        failed = self.outcome.failed
-        cells = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
-        return (
-            f"{cells} failed, the first with: {failed[0]['error']}; all are in {self.out / RESULTS}, "
-            "the same command tries them again"
-        )
 
 
 def run_web(
@@ -101,14 +70,10 @@ def run_web(
         Interrupted: a signal stopped it; what is there has been written.
     """
     progress = progress or CellProgress()
+    check_limits(workers, budget_minutes or None)
     if likeness is not None and not 0 < likeness <= 1:
         raise UsageError(f"--likeness must lie above 0 and at most at 1, got {likeness:g}")
-    place = Path(str(opening["data"]))
-    if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
-        raise InputError(f"{out} lies inside {place}: it would become a class; name another --out")
-    work = out / WORK
-    with Results(out / RESULTS) as results, taken_away_if_empty(work, results):
-        clear_runs(work)
+    with grid_folder(out, [opening]) as (results, work):
         data = prepare(opening, work, root=root, progress=progress.stage)
         columns = read_columns(data.train, opening, rank_column, foreign_column)
         crawl = crawl_of(data, columns, likeness)
@@ -127,23 +92,17 @@ def run_web(
         for label, words in _understood(grid, crawl, cells, done):
             progress.understood(label, words)
         atomic_write(out / "fates.csv", fates_csv(crawl, columns).encode("utf-8", "surrogateescape"))
-        outcome = Outcome(done, [], len(cells) - done)
-        try:
-            if budget_minutes != 0:
-                outcome = run_cells(
-                    cells,
-                    FUNCTION,
-                    results,
-                    folder=work,
-                    workers=workers or (None if grid.device == "cpu" else 1),
-                    budget_minutes=budget_minutes,
-                    progress=progress,
-                )
-        finally:
-            study = _written(out, results, cells, outcome)
-        if not outcome.left and not outcome.failed:
-            shutil.rmtree(work, ignore_errors=True)
-        return study
+        run = partial(
+            run_cells,
+            cells,
+            FUNCTION,
+            results,
+            folder=work,
+            workers=default_workers(workers, on_cpu=grid.device == "cpu"),
+            budget_minutes=budget_minutes,
+            progress=progress,
+        )
+        return studied(WebStudy, out, results, cells, _TELLING, None if budget_minutes == 0 else run, work=work)
 
 
 def fates_csv(crawl: Crawl, columns: Columns) -> str:
@@ -170,15 +129,6 @@ def fates_csv(crawl: Crawl, columns: Columns) -> str:
     return file.getvalue()
 
 
-def _written(out: Path, results: Results, cells: list[Cell], outcome: Outcome) -> WebStudy:
-    records = {cell.key: record for cell in cells if (record := results.get(cell.key)) is not None}
-    study = WebStudy(out, summarised(list(records.values())), outcome)
-    atomic_write(study.csv, csv_text(study.summary).encode())
-    atomic_write(out / "summary.json", (json.dumps(study.summary, indent=1) + "\n").encode())
-    write_web_report(study.report, study.summary)
-    return study
-
-
 def _understood(grid: Design, crawl: Crawl, cells: list[Cell], done: int) -> Iterator[tuple[str, str]]:
     checked = int(crawl.checked.sum())
     yield (
@@ -191,6 +141,6 @@ def _understood(grid: Design, crawl: Crawl, cells: list[Cell], done: int) -> Ite
     yield "Learner", grid.learner.name
     yield (
         "Plan",
-        f"{len(cells) - 1:,} trainings: {len(grid.parts)} parts of the crawl, {grid.repeats} "
-        f"{'repeat' if grid.repeats == 1 else 'repeats'}" + (f"; {done:,} are done already" if done else ""),
+        f"{len(cells) - 1:,} trainings: {len(grid.parts)} parts of the crawl, "
+        f"{several(grid.repeats, 'repeat')}" + (f"; {done:,} are done already" if done else ""),
     )

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from winnow.bench.web_plots import annotation_plot, cap_plot, change_plot, noise_by_rank_plot
 from winnow.bench.web_words import interval, recall_remark
 from winnow.report import words
 from winnow.report.cards import Card, Encoded
-from winnow.report.page import render, write_page
+from winnow.report.page import render
 from winnow.report.run import Next
 
 Row = Mapping[str, Any]
 _MOST_FAILURES = 20
-
-
-def write_web_report(path: Path, summary: Mapping[str, Any]) -> Path:
-    """Writes the page of a study, finished or not.
-
-    Args:
-        path: the file.
-        summary: from `winnow.bench.web_summary.summarised`.
-    """
-    return write_page(path, web_page(summary))
 
 
 def web_page(summary: Mapping[str, Any]) -> str:

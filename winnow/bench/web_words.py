@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from winnow.bench.folder import several
+
 WIDTH = 80
 Row = Mapping[str, Any]
 Part = Mapping[str, Any]
@@ -211,8 +213,8 @@ def remarks(summary: Mapping[str, Any]) -> Iterator[str]:
     if crawl is not None:
         yield recall_remark(crawl)
     if summary["failed"]:
-        failed, number = summary["failed"][0], len(summary["failed"])
-        yield f"{'1 cell' if number == 1 else f'{number} cells'} failed, such as {failed['part']}: {failed['error']}."
+        failed = summary["failed"][0]
+        yield f"{several(len(summary['failed']), 'cell')} failed, such as {failed['part']}: {failed['error']}."
 
 
 def recall_remark(crawl: Row) -> str:
