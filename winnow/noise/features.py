@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from winnow.data.collection import load
+from winnow.data.fitting import with_channels
 from winnow.data.randomness import stream_key, text_keys
 from winnow.data.rows import subset
 from winnow.data.source import Source
@@ -47,8 +48,7 @@ def thumbnail_features(source: Source, *, progress: Callable[[int, int], None] |
         except InputError as error:  # not one image of this part; others may have some
             failure = error
             continue
-        images = part.images if part.images.shape[3] == channels else np.repeat(part.images, channels, axis=3)
-        features[rows[part.rows]] = standardised(images) @ matrix
+        features[rows[part.rows]] = standardised(with_channels(part.images, channels)) @ matrix
         read += len(part.rows)
         if progress is not None:
             progress(int(rows[-1]) + 1, len(source))
