@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from winnow.data.randomness import sample_keys, stream_key
 from winnow.errors import UsageError
 from winnow.noise.channel import LabelNoise, check_request, class_members, noise_keys, share_of_labels
+from winnow.noise.features import reproducible_fit
 
 
 def cluster(
@@ -77,14 +77,9 @@ def cluster(
 def _clusters(features: np.ndarray, count: int, key: int) -> tuple[np.ndarray, np.ndarray]:
     """Each image's cluster and its distance from the centre, both (n,)."""
     from sklearn.cluster import KMeans  # takes a second to import
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
     model = KMeans(min(count, len(features)), n_init=1, random_state=key % 2**32)
-    # One thread: sums, and with them clusters, do not depend on the machine's number of cores.
-    with threadpool_limits(1), warnings.catch_warnings():
-        # Copies of one image leave clusters empty, which is no fault.
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)
+    with reproducible_fit():  # copies of one image leave clusters empty, a warning of convergence but no fault
         distances = model.fit_transform(features.astype(np.float64))
     part_of = model.labels_
     return part_of, distances[np.arange(len(features)), part_of]

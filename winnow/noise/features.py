@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -83,9 +84,7 @@ def out_of_fold_probabilities(
     Raises:
         InputError: there are too few labelled images for two folds.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # takes a second to import
-    from threadpoolctl import threadpool_limits
 
     keys = text_keys(stream_key(0, "noise/folds"), list(ids))
     fold_of = keys % np.uint64(folds)
@@ -104,13 +103,24 @@ def out_of_fold_probabilities(
             probabilities[held_out, present[0]] = 1
             continue
         model = LogisticRegression(max_iter=100)
-        # One thread: sums do not depend on the number of cores, and small products are no faster on several.
-        with threadpool_limits(1), warnings.catch_warnings():
-            # A hundred steps are enough for an opinion; whether they reached the optimum is beside the point.
-            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+        with reproducible_fit():  # a hundred steps are enough for an opinion
             model.fit(features[fitted] / scale, labels[fitted])
         probabilities[np.ix_(held_out, present)] = model.predict_proba(features[held_out] / scale)
     return probabilities
+
+
+@contextmanager
+def reproducible_fit() -> Iterator[None]:
+    """For small models of scikit-learn: on one thread, and silent about convergence, which is beside the point here.
+
+    Sums on one thread do not depend on the machine's number of cores, and small products are no faster on several.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)
+        yield
 
 
 def confusable_map(clean_labels: np.ndarray, probabilities: np.ndarray) -> dict[int, int]:
