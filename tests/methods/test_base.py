@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.plain import close
 from winnow.errors import UsageError
 from winnow.labels.memory import Memory
 from winnow.methods import METHODS, build, find_method, hyperparameters, parsed_hyperparameters
@@ -14,12 +15,6 @@ from winnow.methods.base import Batch, Method, Moment, Phase, Problem, Turn, con
 from winnow.models import ModelSpec
 
 MOMENT = Moment(step=0, epoch=0, phase_epoch=0, fraction=0.0, steps_per_epoch=1)
-
-
-def close(found, expected, rtol=1e-5, atol=1e-6):
-    found, expected = found.detach().numpy(), expected.detach().numpy()
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
 def problem(classes=3):

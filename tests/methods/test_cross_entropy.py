@@ -6,18 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.plain import close
 from winnow.labels.memory import Memory
 from winnow.methods.base import Batch, Moment, Problem
 from winnow.methods.cross_entropy import CrossEntropy, mixed
 from winnow.models import ModelSpec
 
 MOMENT = Moment(step=0, epoch=0, phase_epoch=0, fraction=0.0, steps_per_epoch=1)
-
-
-def close(found, expected, rtol=1e-5, atol=1e-6):
-    found, expected = found.detach().numpy(), expected.detach().numpy()
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
 def problem(model="mlp", size=2, classes=3):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.plain import close
 from winnow.labels.memory import Memory
 from winnow.methods.base import Batch, Moment, Problem
 from winnow.methods.label_smoothing import LabelSmoothing, label_smoothing_loss
@@ -16,12 +17,6 @@ TIGHT = {"rtol": 0.0, "atol": 1e-10}
 K = 5
 RATES = [-0.4, 0.0, 0.1, 0.6, 1.0]
 every_rate = pytest.mark.parametrize("rate", RATES)
-
-
-def close(found, expected, rtol=1e-5, atol=1e-6):
-    found, expected = found.detach().numpy(), expected.detach().numpy()
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
 def logits(rows=7, classes=K, seed=0):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.plain import close
 from winnow.errors import UsageError
 from winnow.models import MODELS, ModelSpec, default_model
 from winnow.models.whitening import Whitening
@@ -13,12 +14,6 @@ CONVOLUTIONAL = ["convnet", "speednet"]
 every_model = pytest.mark.parametrize("name", MODELS)
 convolutional = pytest.mark.parametrize("name", CONVOLUTIONAL)
 channels = pytest.mark.parametrize("channels", [1, 3])
-
-
-def close(found, expected, rtol=1e-5, atol=1e-6):
-    found, expected = found.detach().numpy(), expected.detach().numpy()
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
 def images(count, channels, size, seed=0):
