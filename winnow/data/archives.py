@@ -6,7 +6,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from winnow.data.classes import RawLabels, from_values
 from winnow.data.decode import MAX_FILE_BYTES, Decoded, Limits, examine
 from winnow.data.metadata import TableMetadata
-from winnow.data.multilabel import RawSets, Several, sets_from_lists, sets_from_texts
+from winnow.data.multilabel import Several, sets_from_texts, sets_from_values
 from winnow.data.places import Place
 from winnow.data.signatures import IMAGE_EXTENSIONS
 from winnow.data.source import Pictures, Unreadable
@@ -151,20 +151,14 @@ class TarColumns:
 
     def several(self, column: str, separator: str | None) -> Several | None:
         """Lists of classes, or texts such as `cat;dog` if a separator says so; `unknown_COLUMN` as in JSON lines."""
-        if any(isinstance(sample.values.get(column), list) for sample in self.samples):
-            beside = f"unknown_{column}"
-            unknown = self._lists(beside) if beside in self.columns else None
-            return replace(self._lists(column), unknown=unknown)
-        texts = self.texts(column) if separator else None
-        return sets_from_texts(column, texts, separator) if texts is not None and separator else None
+        lists = sets_from_values(
+            column, self._column, lambda row: f"{self.place(row)} ({self.samples[row].key})", self.where
+        )
+        return sets_from_texts(column, self.texts(column), separator) if lists is None and separator else lists
 
-    def _lists(self, column: str) -> RawSets:
-        values = [sample.values.get(column) for sample in self.samples]
-        for sample, value in zip(self.samples, values, strict=True):
-            if not (value is None or isinstance(value, list)):
-                where = f"{self.shards[sample.shard]} ({sample.key})"
-                raise InputError(f"{where}: '{column}' is {value!r}, where others are lists")
-        return sets_from_lists(column, values, self.where)
+    def _column(self, column: str) -> list[Any] | None:
+        """What the label files say under a name, None where one says nothing; None altogether if none does."""
+        return [sample.values.get(column) for sample in self.samples] if column in self.columns[1:] else None
 
     def class_names(self, column: str) -> list[str] | None:
         """Shards list no classes."""
@@ -174,10 +168,8 @@ class TarColumns:
         """A column as texts; None if it is absent."""
         if column == "id":
             return self.ids
-        if column not in self.columns[1:]:
-            return None
-        values = (sample.values.get(column) for sample in self.samples)
-        return ["" if value is None else str(value) for value in values]
+        values = self._column(column)
+        return None if values is None else ["" if value is None else str(value) for value in values]
 
     def is_picture_like(self, column: str) -> bool:
         """Whether a column holds pictures."""

@@ -103,7 +103,7 @@ class DelimitedColumns:
 
     def several(self, column: str, separator: str | None) -> Several | None:
         """Cells such as `cat;dog`, if a separator says so."""
-        return sets_from_texts(column, self.cells.columns[column], separator) if separator else None
+        return sets_from_texts(column, self.texts(column), separator) if separator else None
 
     def class_names(self, column: str) -> list[str] | None:
         """A csv lists no classes."""
@@ -172,8 +172,7 @@ class ArrowColumns:
     def several(self, column: str, separator: str | None) -> Several | None:
         """A column of lists; the classes in `unknown_COLUMN`, if there is one, are unknown instead of absent."""
         if not is_list_column(self.schema.field(column).type):
-            texts = self.texts(column) if separator else None
-            return sets_from_texts(column, texts, separator) if texts is not None and separator else None
+            return sets_from_texts(column, self.texts(column), separator) if separator else None
         found = sets_from_arrow(column, self.read(column), self.where)
         beside = f"unknown_{column}"
         if beside in self.columns and is_list_column(self.schema.field(beside).type):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from winnow.data.classes import RawLabels, from_values, is_valid_text
 from winnow.data.decode import Limits
 from winnow.data.delimited import read_text
 from winnow.data.metadata import TableMetadata
-from winnow.data.multilabel import RawSets, Several, sets_from_lists, sets_from_texts
+from winnow.data.multilabel import Several, sets_from_texts, sets_from_values
 from winnow.data.places import Place
 from winnow.data.source import Pictures
 from winnow.errors import InputError
@@ -53,20 +52,11 @@ class JsonLinesColumns:
 
     def several(self, column: str, separator: str | None) -> Several | None:
         """Lists of classes; a key `unknown_COLUMN` names those that are unknown instead of absent."""
-        values = self.cells[column]
-        if not any(isinstance(value, list) for value in values):
-            if separator and all(value is None or isinstance(value, str) for value in values):
-                return sets_from_texts(column, [value or "" for value in values], separator)
-            return None
-        beside = f"unknown_{column}"
-        unknown = self._lists(beside) if beside in self.cells else None
-        return replace(self._lists(column), unknown=unknown)
-
-    def _lists(self, column: str) -> RawSets:
-        for row, value in enumerate(self.cells[column]):
-            if not (value is None or isinstance(value, list)):
-                raise InputError(f"{self.where} {self.place(row)}: '{column}' is {value!r}, where others are lists")
-        return sets_from_lists(column, self.cells[column], self.where)
+        lists = sets_from_values(column, self.cells.get, lambda row: f"{self.where} {self.place(row)}", self.where)
+        if lists is not None or not separator:
+            return lists
+        are_texts = all(value is None or isinstance(value, str) for value in self.cells[column])
+        return sets_from_texts(column, self.texts(column), separator) if are_texts else None
 
     def class_names(self, column: str) -> list[str] | None:
         """JSON lines list no classes."""

@@ -7,7 +7,8 @@ name is absent, a missing list says nothing about any class, and an empty cell o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,8 +112,39 @@ def sets_from_lists(column: str, lists: Sequence[Sequence[str] | Sequence[int] |
     return RawSets(members, rows, np.array([found is None for found in lists], dtype=bool))
 
 
-def sets_from_texts(column: str, texts: Sequence[str], separator: str) -> RawSets:
-    """Cells such as `cat;dog`; an empty cell is a missing list, since nothing tells it from an empty one."""
+def sets_from_values(
+    column: str, values: Callable[[str], Sequence[Any] | None], located: Callable[[int], str], where: str
+) -> RawSets | None:
+    """A column of plain values and lists of classes, None where missing; None altogether if it holds no list.
+
+    Args:
+        column: its name.
+        values: gives a column, None if it is absent; what `unknown_COLUMN` lists is unknown instead of absent.
+        located: names the file and a row in it, for messages.
+        where: the file, for messages.
+
+    Raises:
+        InputError: beside lists stands something else.
+    """
+    cells, beside = values(column) or (), f"unknown_{column}"
+    if not any(isinstance(cell, list) for cell in cells):
+        return None
+
+    def sets(name: str, cells: Sequence[Any]) -> RawSets:
+        for row, cell in enumerate(cells):
+            if not (cell is None or isinstance(cell, list)):
+                raise InputError(f"{located(row)}: '{name}' is {cell!r}, where others are lists")
+        return sets_from_lists(name, cells, where)
+
+    unknown = values(beside)
+    part = sets(beside, unknown) if unknown is not None else None
+    return replace(sets(column, cells), unknown=part)
+
+
+def sets_from_texts(column: str, texts: Sequence[str] | None, separator: str) -> RawSets | None:
+    """Cells such as `cat;dog`, if there are any; an empty one is a missing list, as an empty list would look alike."""
+    if texts is None:
+        return None
     lists = [None if text.strip() in MISSING_TEXTS else text.split(separator) for text in texts]
     return sets_from_lists(column, lists, column)
 
