@@ -16,9 +16,7 @@ from winnow.data.randomness import sample_keys, stream_key, text_keys, uniforms
 from winnow.data.source import Pictures
 from winnow.errors import UsageError
 from winnow.noise.matrices import check_rate
-from winnow.noise.taxonomy import KINDS
-
-DRAWS = ("exact", "expected")
+from winnow.noise.taxonomy import DRAWS, KINDS
 
 
 @dataclass(frozen=True)

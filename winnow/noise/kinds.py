@@ -16,7 +16,7 @@ from winnow.noise import maps
 from winnow.noise.ambiguity import ambiguity
 from winnow.noise.annotators import annotators as panel
 from winnow.noise.boundary import boundary
-from winnow.noise.channel import DRAWS, LabelNoise, check_request
+from winnow.noise.channel import LabelNoise, check_request
 from winnow.noise.cluster import cluster
 from winnow.noise.donors import MADE, donor_rows, with_donors, with_made_donors
 from winnow.noise.features import DESCRIPTION, confusable_map, out_of_fold_probabilities, thumbnail_features
@@ -25,7 +25,7 @@ from winnow.noise.inject import asymmetric, pair, permutation, symmetric, tridia
 from winnow.noise.instance import instance
 from winnow.noise.maps import CONFUSABLE
 from winnow.noise.open_set import open_set, web
-from winnow.noise.taxonomy import KINDS
+from winnow.noise.taxonomy import DRAWS, KINDS
 
 __all__ = ["KINDS", "make_noise"]
 

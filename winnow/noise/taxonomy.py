@@ -13,6 +13,7 @@ NAR = "NAR"
 NNAR = "NNAR"
 OPEN_SET = "open-set"
 WEB = "open-set + NAR"
+DRAWS = ("exact", "expected")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Kind:
     taxonomy: str
     what: str
     options: frozenset[str] = frozenset()
-    draws: tuple[str, ...] = ("exact", "expected")
+    draws: tuple[str, ...] = DRAWS
 
 
 KINDS = {
