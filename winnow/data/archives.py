@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from winnow.data.classes import RawLabels, from_values
-from winnow.data.decode import MAX_FILE_BYTES, Decoded, Limits, examine
+from winnow.data.decode import MAX_FILE_BYTES, Limits
 from winnow.data.metadata import TableMetadata
 from winnow.data.multilabel import Several, sets_from_texts, sets_from_values
+from winnow.data.pictures import EncodedOnes
 from winnow.data.places import Place
 from winnow.data.signatures import IMAGE_EXTENSIONS
 from winnow.data.source import Pictures, Unreadable
@@ -31,7 +32,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class TarPictures:
+class TarPictures(EncodedOnes):
     """Pictures inside of tar files.
 
     Attributes:
@@ -57,14 +58,6 @@ class TarPictures:
         """The pictures of some rows."""
         faults = [self.faults[row] for row in rows]
         return TarPictures(self.shards, self.shard[rows], self.start[rows], self.size[rows], faults, self.limits)
-
-    def read(self, row: int) -> np.ndarray:
-        """The picture as uint8 (height, width, 3)."""
-        return self.examine(row).pixels
-
-    def examine(self, row: int) -> Decoded:
-        """The picture and remarks about it."""
-        return examine(self.encoded(row), self.limits)
 
     def encoded(self, row: int) -> bytes:
         """The picture's file content."""

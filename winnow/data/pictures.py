@@ -42,7 +42,7 @@ class ArrayPictures:
         return Decoded(np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture)
 
 
-class _EncodedOnes:
+class EncodedOnes:
     """What pictures have in common that are files, wherever these lie."""
 
     limits: Limits
@@ -65,7 +65,7 @@ class _EncodedOnes:
 
 
 @dataclass(frozen=True)
-class FilePictures(_EncodedOnes):
+class FilePictures(EncodedOnes):
     """Pictures in files.
 
     Attributes:
@@ -115,7 +115,7 @@ class FilePictures(_EncodedOnes):
 
 
 @dataclass(frozen=True)
-class EncodedPictures(_EncodedOnes):
+class EncodedPictures(EncodedOnes):
     """Pictures whose files stand in a table column.
 
     Attributes:
@@ -262,11 +262,7 @@ def _items(pictures: Pictures, rows: range) -> Iterator[Item]:
 def _item(pictures: Pictures, row: int) -> Item:
     if isinstance(pictures, JoinedPictures):
         return _item(pictures.parts[pictures.part[row]], int(pictures.row[row]))
-    encoded = getattr(pictures, "encoded", None)
-    if encoded is None:
-        return pictures.read(row)
-    name: Callable[[int], str] = getattr(pictures, "name", lambda row: "")
-    return name(row), encoded(row)
+    return (pictures.name(row), pictures.encoded(row)) if isinstance(pictures, EncodedOnes) else pictures.read(row)
 
 
 def _stamp(path: str) -> tuple[int, int]:

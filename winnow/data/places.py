@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
-from winnow.data.decode import MAX_FILE_BYTES, Decoded, Limits, examine
-from winnow.data.pictures import FilePictures
+from winnow.data.decode import MAX_FILE_BYTES, Limits
+from winnow.data.pictures import EncodedOnes, FilePictures
 from winnow.data.source import Pictures, Unreadable, first_line
 from winnow.errors import InputError, UsageError
 
@@ -201,7 +201,7 @@ class RemotePlace:
 
 
 @dataclass(frozen=True)
-class RemotePictures:
+class RemotePictures(EncodedOnes):
     """Pictures in files at an address, fetched one by one.
 
     Attributes:
@@ -220,14 +220,6 @@ class RemotePictures:
     def take(self, rows: Any) -> RemotePictures:
         """The pictures of some rows."""
         return RemotePictures(self.files, [self.paths[row] for row in rows], self.limits)
-
-    def read(self, row: int) -> Any:
-        """The picture as uint8 (height, width, 3)."""
-        return self.examine(row).pixels
-
-    def examine(self, row: int) -> Decoded:
-        """The picture and remarks about it."""
-        return examine(self.encoded(row), self.limits, name=self.name(row))
 
     def name(self, row: int) -> str:
         """The file's path, for its extension."""
