@@ -68,12 +68,17 @@ class LabelNoise:
 
 
 def check_request(
-    clean_labels: np.ndarray, ids: Sequence[str], num_classes: int, rate: float, draw: str = "exact"
+    clean_labels: np.ndarray,
+    ids: Sequence[str],
+    num_classes: int,
+    rate: float,
+    draw: str = "exact",
+    features: np.ndarray | None = None,
 ) -> None:
     """Refuse what no noise can be made of.
 
     Raises:
-        UsageError: labels and ids do not fit, or the rate or the draw is not possible.
+        UsageError: labels, ids and features do not fit, or the rate or the draw is not possible.
     """
     check_rate(num_classes, rate)
     if draw not in DRAWS:
@@ -84,6 +89,8 @@ def check_request(
         raise UsageError(f"{len(clean_labels):,} labels for {len(ids):,} ids")
     if clean_labels.max(initial=-1) >= num_classes or clean_labels.min(initial=-1) < -1:
         raise UsageError(f"labels must lie in 0 to {num_classes - 1}, or be -1")
+    if features is not None and len(features) != len(clean_labels):
+        raise UsageError(f"{len(features):,} rows of features for {len(clean_labels):,} labels")
 
 
 def class_members(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

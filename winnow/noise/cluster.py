@@ -38,9 +38,7 @@ def cluster(
         clusters: of each class, fewer where it has fewer images.
         described: what the features are, for the convention.
     """
-    check_request(clean_labels, ids, num_classes, rate)
-    if len(features) != len(clean_labels):
-        raise UsageError(f"{len(features):,} rows of features for {len(clean_labels):,} labels")
+    check_request(clean_labels, ids, num_classes, rate, features=features)
     if clusters < 1:
         raise UsageError(f"there must be at least 1 cluster a class, got {clusters}")
     keys = noise_keys(seed, "cluster", ids)

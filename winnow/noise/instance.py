@@ -112,9 +112,7 @@ def instance(
         temperature: see `instance_probabilities`.
         described: what the features are, for the convention.
     """
-    check_request(clean_labels, ids, num_classes, rate)
-    if len(features) != len(clean_labels):
-        raise UsageError(f"{len(features):,} rows of features for {len(clean_labels):,} labels")
+    check_request(clean_labels, ids, num_classes, rate, features=features)
     if deviation <= 0 or (temperature is not None and temperature <= 0):
         raise UsageError("deviation and temperature of instance noise must be above 0")
     flip_rates = np.zeros(len(ids))
