@@ -49,7 +49,8 @@ def predict(
     from winnow.errors import InputError, UsageError
     from winnow.report.words import counted, percent
     from winnow.train.device import Device
-    from winnow.train.predictor import Predictor, write_predictions
+    from winnow.train.predictions import write_predictions
+    from winnow.train.predictor import Predictor
 
     predictor = Predictor.load(run)
     target = out or run / "predictions.parquet"

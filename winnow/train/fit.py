@@ -15,7 +15,8 @@ from winnow.data.source import Source
 from winnow.errors import MachineError
 from winnow.train.device import Device
 from winnow.train.loggers import Logger
-from winnow.train.predictor import Predictions, Predictor
+from winnow.train.predictions import Predictions
+from winnow.train.predictor import Predictor
 from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
 from winnow.train.session import Session
