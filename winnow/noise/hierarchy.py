@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -61,6 +61,12 @@ def sibling_map(groups: Sequence[Sequence[int]], num_classes: int) -> dict[int, 
     return mapping
 
 
+def sibling_convention(mapping: Mapping[int, int], num_classes: int, rate: float) -> str:
+    """What a rate is a share of under a map by `sibling_map`, as a sentence's part."""
+    sources = "every class" if len(mapping) == num_classes else f"each of {len(mapping)} of the {num_classes} classes"
+    return f"{rate:.6g} of {sources} changed to the next of its group"
+
+
 def superclass(
     clean_labels: np.ndarray,
     ids: Sequence[str],
@@ -85,8 +91,7 @@ def superclass(
     mapping = sibling_map(groups, num_classes)
     matrix = map_matrix(num_classes, mapping, rate)
     shared = sum(len(group) > 1 for group in groups)
-    sources = "every class" if len(mapping) == num_classes else f"each of {len(mapping)} of the {num_classes} classes"
-    convention = f"superclass: {rate:.6g} of {sources} changed to the next of its group ({shared} groups)"
+    convention = f"superclass: {sibling_convention(mapping, num_classes, rate)} ({shared} groups)"
     return class_conditional(clean_labels, ids, matrix, "superclass", rate, convention, draw, seed, mapping)
 
 

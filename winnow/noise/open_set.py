@@ -13,6 +13,7 @@ import numpy as np
 
 from winnow.errors import InputError, UsageError
 from winnow.noise.channel import LabelNoise, check_request, class_members, noise_keys, share_of_labels, uniform_of
+from winnow.noise.hierarchy import sibling_convention
 from winnow.noise.matrices import map_matrix
 
 
@@ -114,7 +115,6 @@ def web(
         "foreign": share_of_labels(foreign, clean_labels),
         "wrong_class": share_of_labels(flipped, clean_labels),
     }
-    sources = "every class" if len(mapping) == num_classes else f"each of {len(mapping)} of the {num_classes} classes"
     how = "exact per class" if draw == "exact" else "each image drawn by itself"
     return LabelNoise(
         noisy_labels=noisy_labels,
@@ -125,7 +125,7 @@ def web(
         rate=rate,
         convention=(
             f"web: {foreign_rate:.6g} of the images of every class replaced by {described}, "
-            f"{rate:.6g} of {sources} changed to the next of its group, {how}"
+            f"{sibling_convention(mapping, num_classes, rate)}, {how}"
         ),
         draw=draw,
         seed=seed,
