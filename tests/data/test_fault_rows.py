@@ -275,7 +275,6 @@ def test_row_10_all_eight_orientations_are_equal_after_decoding(orientation, kin
 # Row 11
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize(
     "segment",
     [

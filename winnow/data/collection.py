@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -118,9 +117,7 @@ def load(
         if native is not None and size in (None, native):
             return _load_array(source, pictures.array, native, channels)
     gathered = _Gathered(source, len(source), size, channels, backing)
-    with closing(_decoded(source, gathered.fitting)) as decoded, warnings.catch_warnings():
-        # Pillow warns of metadata that we do not use, also here where pictures cannot be had undecoded.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with closing(_decoded(source, gathered.fitting)) as decoded:
         for rows, results in decoded:
             for row, result in zip(rows, results, strict=True):
                 gathered.add(row, result)
