@@ -189,7 +189,7 @@ def encode(
     for column in columns:
         if not column.is_text and class_names is None and not any(other.is_text for other in columns):
             _refuse_counting_from_one(column, where)
-        indices = _indices(column, names)
+        indices = indices_of(column, names)
         unknown = (indices < 0) & ~column.missing
         _refuse(
             column,
@@ -240,12 +240,7 @@ def _by_name(column: RawLabels, own: Sequence[str], place: Callable[[int], str],
 
 def are_class_labels(column: RawLabels, names: Sequence[str]) -> bool:
     """Whether every label of a column is one of some classes, so that it may be another label column."""
-    return bool(((_indices(column, names) >= 0) | column.missing).all()) and not bool(column.missing.all())
-
-
-def indices_of(column: RawLabels, names: Sequence[str]) -> np.ndarray:
-    """Class indices of a column, int64 (N,); -1 where missing or unknown."""
-    return _indices(column, names)
+    return bool(((indices_of(column, names) >= 0) | column.missing).all()) and not bool(column.missing.all())
 
 
 def _with_known_names(column: RawLabels, class_names: Sequence[str]) -> RawLabels:
@@ -256,7 +251,8 @@ def _with_known_names(column: RawLabels, class_names: Sequence[str]) -> RawLabel
     return replace(column, missing=column.missing & ~np.isin(column.values.astype(str), list(known)))
 
 
-def _indices(column: RawLabels, names: Sequence[str]) -> np.ndarray:
+def indices_of(column: RawLabels, names: Sequence[str]) -> np.ndarray:
+    """Class indices of a column, int64 (N,); -1 where missing or unknown."""
     if column.is_text:
         places = {name: index for index, name in enumerate(names)}
         found = (places.get(value, UNLABELLED) for value in column.values)
