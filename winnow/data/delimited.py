@@ -12,7 +12,6 @@ from winnow.data.places import LocalPlace, Place
 from winnow.errors import InputError
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_LONGEST_CELL = 131_072
 
 
 @dataclass(frozen=True)
