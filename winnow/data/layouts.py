@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.fetch import fetch
+from winnow.data.fetch import LARGEST, fetch
 from winnow.data.reading import Reading
 from winnow.data.source import first_line
 from winnow.errors import InputError
-
-_LARGEST = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             head = file.read(4 + 4 * dimensions)
             shape = [int.from_bytes(head[start : start + 4]) for start in range(4, len(head), 4)]
-            if head[:4] != bytes([0, 0, 8, dimensions]) or int(np.prod(shape, dtype=object)) > _LARGEST:
+            if head[:4] != bytes([0, 0, 8, dimensions]) or int(np.prod(shape, dtype=object)) > LARGEST:
                 raise InputError(f"{path}: no IDX file of {dimensions}-dimensional bytes")
             data = file.read(int(np.prod(shape)) + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -185,7 +183,7 @@ def _members(path: Path, names: Sequence[str]) -> list[bytes]:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.name in names and member.isreg() else None
-                if file is not None and member.size <= _LARGEST:
+                if file is not None and member.size <= LARGEST:
                     found[member.name] = file.read()
                 if len(found) == len(names):
                     break
