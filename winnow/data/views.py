@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from winnow.data.pixels import ArrayPixels, Pixels, PixelsPart
+from winnow.data.pixels import ArrayPixels, Pixels, PixelsPart, blocks
 from winnow.data.randomness import stream_key, uniforms
 
 # Strong views: the ranges are those of common practice (RandAugment at a middle magnitude), for one tensor operation
@@ -52,9 +52,8 @@ class Preprocessing:
         pixels = ArrayPixels(images) if isinstance(images, np.ndarray) else images
         rows = np.arange(0, len(pixels), max(1, len(pixels) // 5000))
         histogram = np.zeros((pixels.shape[3], 256), dtype=np.int64)
-        for start in range(0, len(rows), 256):
-            some = pixels.take(rows[start : start + 256]).reshape(-1, pixels.shape[3])
-            histogram += [np.bincount(channel, minlength=256) for channel in some.T]
+        for block in blocks(PixelsPart(pixels, rows)):
+            histogram += [np.bincount(channel, minlength=256) for channel in block.reshape(-1, pixels.shape[3]).T]
         values = np.arange(256) / 255
         mean = [float(counts @ values / counts.sum()) for counts in histogram]
         spread = [
