@@ -87,7 +87,7 @@ class StoredColumn:
             places = wanted[first:last] - self.starts[group]
             if not len(places):
                 continue
-            parts = self._parts(group, max(1, int(_BATCH_BYTES / self._bytes_per_row(group))))
+            parts = self._parts(group, self._batch(group))
             while part := self._next(parts):
                 start, values = part
                 first, last = np.searchsorted(places, [start, start + len(values)])
@@ -106,7 +106,7 @@ class StoredColumn:
     def _part(self, group: int, place: int) -> Part:
         passing, parts, part = self._passing
         if passing != group or place < part[0]:
-            parts = self._parts(group, max(1, int(_BATCH_BYTES / self._bytes_per_row(group))))
+            parts = self._parts(group, self._batch(group))
             part = 0, pa.array([])
         while place >= part[0] + len(part[1]):
             part = next(parts)
@@ -136,6 +136,8 @@ class StoredColumn:
         columns = (facts.column(place) for place in range(facts.num_columns))
         return next(found.total_uncompressed_size for found in columns if found.path_in_schema == self.column)
 
-    def _bytes_per_row(self, group: int) -> float:
+    def _batch(self, group: int) -> int:
+        """How many rows are about four megabytes."""
         file, number = self.groups[group]
-        return max(1.0, self._bytes_of(group) / max(1, file.metadata.row_group(number).num_rows))
+        bytes_per_row = max(1.0, self._bytes_of(group) / max(1, file.metadata.row_group(number).num_rows))
+        return max(1, int(_BATCH_BYTES / bytes_per_row))
