@@ -92,11 +92,7 @@ def open_builtin(name: str, reading: Reading) -> Source:
     if entry.test is None:
         return source
     test_name = entry.test
-    alike = Reading(
-        label_map=reading.label_map, limits=reading.limits, root=reading.root, download=reading.download,
-        progress=reading.progress,
-    )  # fmt: skip
-    return replace(source, test=lambda: open_builtin(test_name, alike))
+    return replace(source, test=lambda: open_builtin(test_name, reading.of_test_set()))
 
 
 def unknown_builtin(name: str) -> InputError:

@@ -223,10 +223,7 @@ def _with_test(source: Source, reading: Reading) -> Source:
     address = source.test_address
     if source.test is not None or address is None:
         return source
-    alike = Reading(
-        label_map=reading.label_map, limits=reading.limits, root=reading.root, download=reading.download,
-        progress=reading.progress,
-    )  # fmt: skip
+    alike = reading.of_test_set()
 
     def test() -> Source:
         found = _opened(address, alike)

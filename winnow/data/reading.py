@@ -56,6 +56,12 @@ class Reading:
         if self.on_duplicate not in (None, *ON_DUPLICATE):
             raise UsageError(f"--on-duplicate must be {' or '.join(ON_DUPLICATE)}, got {self.on_duplicate}")
 
+    def of_test_set(self) -> Reading:
+        """What of it holds for the test set that a source names itself, in whose file other columns may stand."""
+        return Reading(
+            label_map=self.label_map, limits=self.limits, root=self.root, download=self.download, progress=self.progress
+        )
+
     def refuse_columns(self, data: str, why: str) -> None:
         """A source without columns has none to choose from.
 
