@@ -243,7 +243,7 @@ class ParquetColumns(ArrowColumns):
         try:
             parts = [part.read(columns=[column]).column(0) for part in self.parts]
             if column not in self.columns:
-                parts = [_field(part) for part in parts]
+                parts = [field_of(part, column.rpartition(".")[2]) for part in parts]
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.where}: column '{column}' cannot be read: {first_line(error)}") from error
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks], type=parts[0].type)
@@ -268,9 +268,10 @@ def _difference(schema: pa.Schema, first: pa.Schema, other: str) -> str:
     return f"has the columns {', '.join(schema.names)}, {other} has {', '.join(first.names)}"
 
 
-def _field(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The one field of a struct that was read; a missing struct has missing fields."""
-    return pa.chunked_array([chunk.flatten()[0] for chunk in column.chunks], type=column.type.field(0).type)
+def field_of(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A field of a struct; a missing struct has missing fields."""
+    at = column.type.get_field_index(name)
+    return pa.chunked_array([chunk.flatten()[at] for chunk in column.chunks], type=column.type.field(at).type)
 
 
 def is_text(kind: pa.DataType) -> bool:

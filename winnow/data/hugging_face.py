@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from winnow.data.columns import ArrowColumns
+from winnow.data.columns import ArrowColumns, field_of
 from winnow.data.metadata import TableMetadata
 from winnow.data.places import LocalPlace
 from winnow.data.reading import Reading
@@ -55,10 +55,7 @@ class DatasetColumns(ArrowColumns):
         """A column as stored; a field of a struct after a dot."""
         name, _, inner = column.partition(".") if column not in self.columns else (column, "", "")
         found: pa.ChunkedArray = self.dataset.select_columns([name])[:].column(0)
-        if not inner:
-            return found
-        at = found.type.get_field_index(inner)
-        return pa.chunked_array([chunk.flatten()[at] for chunk in found.chunks], type=found.type.field(at).type)
+        return field_of(found, inner) if inner else found
 
 
 def is_saved(folder: Path) -> bool:
