@@ -12,11 +12,17 @@ import numpy as np
 from winnow.data.views import Views
 from winnow.functional.task import mean_average_precision, task_of
 from winnow.methods.base import Method
+from winnow.survey import Survey
 from winnow.survey.passes import survey
 from winnow.train.loggers import Logger
 from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
 from winnow.train.trainer import EpochEnd
+
+
+def predicted(method: Method, views: Views, autocast: Callable[[], AbstractContextManager]) -> Survey:
+    """What the deployed networks say of all images."""
+    return survey(lambda images: {"probs": method.predict(images)}, method, views, len(views.pixels), autocast)
 
 
 class TestSet:
@@ -38,14 +44,7 @@ class TestSet:
 
     def probs(self, method: Method) -> np.ndarray:
         """Class probabilities, (N, K)."""
-        found = survey(
-            lambda images: {"probs": method.predict(images)},
-            method,
-            self.views,
-            len(self.labels),
-            self.autocast,
-        )
-        return found.probs
+        return predicted(method, self.views, self.autocast).probs
 
     def accuracy(self, probs: np.ndarray) -> float:
         """Share of known labels (cells) that are decided right."""
@@ -56,7 +55,7 @@ class TestSet:
         probs = self.probs(method)
         measured: dict[str, float | None] = {"test_accuracy": self.accuracy(probs)}
         if self.labels.ndim == 2:
-            measured["test_mean_average_precision"] = _number(mean_average_precision(probs, self.labels))
+            measured["test_mean_average_precision"] = number_or_none(mean_average_precision(probs, self.labels))
         return measured
 
 
@@ -116,7 +115,7 @@ class Recorder:
                 "learning_rate": end.learning_rate,
                 "loss": end.loss,
                 "terms": dict(end.terms),
-                "given_label_agreement": _number(end.given_label_agreement),
+                "given_label_agreement": number_or_none(end.given_label_agreement),
                 "validation_agreement": validation,
                 **tested,
                 "seconds": end.seconds,
@@ -165,5 +164,6 @@ class Recorder:
         return max(judged, key=lambda line: line["validation_agreement"], default=None)
 
 
-def _number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
+    """For JSON, which knows no NaN."""
     return None if np.isnan(value) else float(value)

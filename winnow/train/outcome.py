@@ -16,7 +16,7 @@ from winnow.functional.task import mean_average_precision, task_of
 from winnow.labels.table import labels_table
 from winnow.methods.base import Beliefs, Method, Problem
 from winnow.survey import Survey
-from winnow.train.evaluate import Recorder, TestSet
+from winnow.train.evaluate import Recorder, TestSet, number_or_none
 from winnow.train.passes import TrainingPasses
 
 _LARGEST_MATRIX = 200
@@ -110,7 +110,6 @@ def summarised(
     method: Method,
     recorder: Recorder,
     beliefs: Beliefs,
-    table: pa.Table,
     source: Source,
     collection: Collection,
     problem: Problem,
@@ -155,9 +154,9 @@ def summarised(
         truth = source.clean_labels.take(collection.rows)
         corrected = np.where(doubted, beliefs.suggested_label, labels)
         result |= {
-            "label_quality_auroc": _number(truth.wrong_label_auroc(labels, beliefs.label_quality)),
-            "corrected_label_accuracy": _number(truth.accuracy(corrected)),
-            "given_label_accuracy": _number(truth.accuracy(labels)),
+            "label_quality_auroc": number_or_none(truth.wrong_label_auroc(labels, beliefs.label_quality)),
+            "corrected_label_accuracy": number_or_none(truth.accuracy(corrected)),
+            "given_label_accuracy": number_or_none(truth.accuracy(labels)),
             "num_wrong": int(truth.wrong(labels).sum()),
         }
     return result
@@ -213,7 +212,7 @@ def _per_cell(
             own, truth = test_probs[known, k : k + 1], test.labels[known, k : k + 1]
             row["test_images"] = int((truth == 1).sum())
             row["test_accuracy"] = float(((own > 0.5) == truth).mean())
-            row["test_average_precision"] = _number(mean_average_precision(own, truth))
+            row["test_average_precision"] = number_or_none(mean_average_precision(own, truth))
         rows.append(row)
     return rows
 
@@ -239,7 +238,3 @@ def _believed_by_given(beliefs: Beliefs, labels: np.ndarray, source: Source) -> 
             if believed[i] != given[i]
         ]
     }
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value

@@ -25,10 +25,9 @@ from winnow.methods.base import Method, Need, Problem
 from winnow.models import ModelSpec, Network, default_model, network_class
 from winnow.models.frozen import FrozenSpec
 from winnow.models.weights import Weights
-from winnow.survey.passes import survey
 from winnow.train.checkpoint import Checkpoints
 from winnow.train.device import Device
-from winnow.train.evaluate import Recorder, TestSet
+from winnow.train.evaluate import Recorder, TestSet, predicted
 from winnow.train.examples import Examples, read_test_set, views_of
 from winnow.train.frozen import feature_views, head_learning_rate
 from winnow.train.interrupt import stop_on_signals
@@ -297,13 +296,7 @@ class Session:
         method, problem = trainer.method, trainer.problem
         self.stages.seconds |= {"training": trainer.seconds, "of that evaluation": recorder.seconds}
         with self.stages("judging labels"):
-            last_view = survey(
-                lambda images: {"probs": method.predict(images)},
-                method,
-                trainer.views,
-                problem.num_samples,
-                device.autocast,
-            )
+            last_view = predicted(method, trainer.views, device.autocast)
             beliefs, table = tabled(method, trainer.passes, last_view, self.source, collection)
             write_labels(table, self.folder.path / "labels.parquet")
             save_predictor(self.folder, method, problem, trainer.views.preprocessing, self.source)
@@ -312,7 +305,7 @@ class Session:
             "command": self.command,
             "version": __version__,
             "run": str(self.folder.path),
-            **summarised(method, recorder, beliefs, table, self.source, collection, problem, test, self.test_source),
+            **summarised(method, recorder, beliefs, self.source, collection, problem, test, self.test_source),
             "epochs": settings.epochs,
             "steps": trainer.clock.cursor.total_steps,
             "seed": settings.seed,

@@ -11,8 +11,9 @@ from winnow.data.source import Source
 from winnow.errors import UsageError
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
-FEW_STEPS = 100  # below, a network knows too little to judge a label
 """Of images, in pixels."""
+FEW_STEPS = 100
+"""Below, a network knows too little to judge a label."""
 
 
 @dataclass(frozen=True)
