@@ -71,12 +71,8 @@ def measured(name: str, *, seeds: int | None = None, training: Mapping[str, Any]
         reading={},
     )
     began, used = time.monotonic(), _cpu_seconds()
-    progress = BenchProgress(quiet=False)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f"relations-{name}-") as folder:
-            found = command.run_grid(grid, Path(folder) / name, progress=progress)
-    finally:
-        progress.finish()
+    with BenchProgress() as progress, tempfile.TemporaryDirectory(prefix=f"relations-{name}-") as folder:
+        found = command.run_grid(grid, Path(folder) / name, progress=progress)
     summary = found.summary()
     return {
         "relations": name,

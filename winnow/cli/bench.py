@@ -26,11 +26,9 @@ def bench(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds, from 0. By default 3, or the grid's.")] = None,
     size: Annotated[str, typer.Option(help="Of the grid: cpu, or another that it knows, such as gpu.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Folder; what is done there is not done again.")] = None,
+    out: options.ResultsFolder = None,
     budget: Annotated[float | None, typer.Option(help="Minutes; the same command goes on later.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Trainings at once, one thread each; by default one a core, on a GPU one.")
-    ] = None,
+    workers: options.Workers = None,
     limit: options.Limit = None,
     model: Annotated[str | None, typer.Option(help="As for `winnow train`.")] = None,
     epochs: Annotated[int | None, typer.Option(help="As for `winnow train`.")] = None,
@@ -72,8 +70,7 @@ def bench(
         training={name: value for name, value in training.items() if value is not None},
         reading={name: value for name, value in reading.items() if value is not None},
     )
-    progress = BenchProgress(quiet or json_output)
-    try:
+    with BenchProgress(quiet or json_output) as progress:
         found = command.run_grid(
             wanted,
             out or Path("runs") / "bench" / wanted.name,
@@ -82,8 +79,6 @@ def bench(
             budget_minutes=budget,
             progress=progress,
         )
-    finally:
-        progress.finish()
     if json_output:
         print(json.dumps(found.summary()))
     elif not quiet:

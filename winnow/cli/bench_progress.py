@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from winnow.bench.runner import CellProgress
 from winnow.cli.terminal import TerminalProgress, time_left
 
 
 class BenchProgress(TerminalProgress, CellProgress):
-    """Tells on stderr how many cells are done and how long the rest takes."""
+    """Tells on stderr how many cells are done and how long the rest takes; as a context it takes the line away."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
 
     def working(self, *, done: int, failed: int, total: int | None, seconds_left: float | None) -> None:
         """Cells done, failed ones, time left."""

@@ -24,6 +24,10 @@ Freeze = Annotated[bool, typer.Option("--freeze", help="Train the head alone, on
 ImageSize = Annotated[int | None, typer.Option(help="Scale images to N px; by default as they are, at most 64.")]
 Seed = Annotated[int, typer.Option(help="Every random decision is a function of it.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out holds.")]
+ResultsFolder = Annotated[Path | None, typer.Option(help="Folder; what is done there is not done again.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Trainings at once, one thread each; by default one a core, on a GPU one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Config = Annotated[Path | None, typer.Option(help="File of options (TOML), such as RUN/config.toml.")]

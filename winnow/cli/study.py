@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from winnow.cli import options
 from winnow.cli.config import ConfiguredCommand
+
+if TYPE_CHECKING:
+    from winnow.bench.study import Study
 
 study = typer.Typer(
     name="study",
@@ -17,6 +21,14 @@ study = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+_Budget = Annotated[float | None, typer.Option(help="Minutes; 0 tells what is there.")]
+_BatchSize = Annotated[int, typer.Option(help="Images a step.")]
+_LearningRate = Annotated[float, typer.Option(help="Of SGD with momentum 0.9, before the schedule.")]
+_WeightDecay = Annotated[float, typer.Option(help="Of all weights.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+_Precision = Annotated[str, typer.Option(help="float32, bf16 or auto.")]
+_TestLabelColumn = Annotated[str | None, typer.Option(help="Column of the test labels.")]
 
 
 @study.callback()
@@ -45,19 +57,17 @@ def mislabel(
     steps: Annotated[int | None, typer.Option(help="Of each training, for --schedule steps.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of each training, for --schedule epochs.")] = None,
     repeats: Annotated[int, typer.Option(help="Subsets, wrong labels and networks of every condition.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Folder; what is done there is not done again.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Minutes; 0 tells what is there.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Trainings at once, one thread each; by default one a core, on a GPU one.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9, before the schedule.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = 0.0,
+    out: options.ResultsFolder = None,
+    budget: _Budget = None,
+    workers: options.Workers = None,
+    batch_size: _BatchSize = 64,
+    learning_rate: _LearningRate = 0.1,
+    weight_decay: _WeightDecay = 0.0,
     seed: options.Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
-    precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "float32",
+    device: _Device = "cpu",
+    precision: _Precision = "float32",
     label_column: options.LabelColumn = None,
-    test_label_column: Annotated[str | None, typer.Option(help="Column of the test labels.")] = None,
+    test_label_column: _TestLabelColumn = None,
     image_column: options.ImageColumn = None,
     limit: options.Limit = None,
     root: options.Root = None,
@@ -67,13 +77,9 @@ def mislabel(
     debug: options.Debug = False,
 ) -> None:
     """What does a wrong label cost? Are more labels or better ones worth more?"""
-    from textwrap import wrap
-
     from winnow.bench.mislabel_command import run_mislabel
-    from winnow.bench.mislabel_words import WIDTH, table_lines
+    from winnow.bench.mislabel_words import table_lines
     from winnow.cli.bench_progress import BenchProgress
-    from winnow.cli.terminal import bold, next_step
-    from winnow.errors import WinnowError
 
     lengths = {"steps": steps, "epochs": epochs}
     wanted = schedule or [name for name, length in lengths.items() if length is not None] or ["steps"]
@@ -85,47 +91,32 @@ def mislabel(
         "image_column": image_column,
         "limit": limit,
     }
-    progress = BenchProgress(quiet or json_output)
-    found = run_mislabel(
-        {name: value for name, value in opening.items() if value is not None},
-        out or Path("runs") / f"mislabel-{options.stem(data)}",
-        root=root,
-        workers=workers,
-        budget_minutes=budget,
-        progress=progress,
-        sizes=_numbers("sizes", sizes, int),
-        rates=_numbers("rates", rates, float),
-        kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
-        class_map=class_map,
-        methods=method,
-        models=model,
-        schedules=[(name, lengths.get(name)) for name in wanted],
-        repeats=repeats,
-        seed=seed,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        device=device,
-        precision=precision,
-    )
-    progress.finish()
-    if json_output:
-        print(json.dumps(found.summary))
-    elif not quiet:
-        answer = found.summary["answer"]
-        sentence = f"{answer['sentence']}." if answer else "Too few trainings are finished for an answer."
-        for line in wrap(sentence, WIDTH):
-            print(bold(line))
-        for line in table_lines(found.summary):
-            print(line)
-        print(f"Table    {found.csv}")
-        print(f"Report   {found.report}")
-        if found.outcome.left:
-            print(next_step("the same command", f"for the {found.outcome.left:,} trainings that are left"))
-        else:
-            print(next_step("winnow train FOLDER", "says which of your own labels look wrong"))
-    if found.outcome.failed:
-        raise WinnowError(found.failure)
+    with BenchProgress(quiet or json_output) as progress:
+        found = run_mislabel(
+            {name: value for name, value in opening.items() if value is not None},
+            out or Path("runs") / f"mislabel-{options.stem(data)}",
+            root=root,
+            workers=workers,
+            budget_minutes=budget,
+            progress=progress,
+            sizes=_numbers("sizes", sizes, int),
+            rates=_numbers("rates", rates, float),
+            kinds=[kind.strip() for kind in kinds.split(",")] if kinds else None,
+            class_map=class_map,
+            methods=method,
+            models=model,
+            schedules=[(name, lengths.get(name)) for name in wanted],
+            repeats=repeats,
+            seed=seed,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            device=device,
+            precision=precision,
+        )
+    answer = found.summary["answer"]
+    sentence = f"{answer['sentence']}." if answer else "Too few trainings are finished for an answer."
+    _tell(found, [sentence], table_lines(found.summary), json_output=json_output, quiet=quiet)
 
 
 @study.command(cls=ConfiguredCommand)
@@ -148,19 +139,17 @@ def web(
     model: Annotated[str | None, typer.Option(help="A network.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of each training.")] = None,
     repeats: Annotated[int, typer.Option(help="Networks and random choices of every part.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Folder; what is done there is not done again.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Minutes; 0 tells what is there.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Trainings at once, one thread each; by default one a core, on a GPU one.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9, before the schedule.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = 0.0,
+    out: options.ResultsFolder = None,
+    budget: _Budget = None,
+    workers: options.Workers = None,
+    batch_size: _BatchSize = 64,
+    learning_rate: _LearningRate = 0.1,
+    weight_decay: _WeightDecay = 0.0,
     seed: options.Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
-    precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "float32",
+    device: _Device = "cpu",
+    precision: _Precision = "float32",
     label_column: options.LabelColumn = None,
-    test_label_column: Annotated[str | None, typer.Option(help="Column of the test labels.")] = None,
+    test_label_column: _TestLabelColumn = None,
     image_column: options.ImageColumn = None,
     limit: options.Limit = None,
     root: options.Root = None,
@@ -170,13 +159,9 @@ def web(
     debug: options.Debug = False,
 ) -> None:
     """What is a crawl of the web worth? What to remove, what to annotate?"""
-    from textwrap import wrap
-
     from winnow.bench.web_command import run_web
-    from winnow.bench.web_words import WIDTH, table_lines
+    from winnow.bench.web_words import table_lines
     from winnow.cli.bench_progress import BenchProgress
-    from winnow.cli.terminal import bold, next_step
-    from winnow.errors import WinnowError
 
     opening = {
         "data": data,
@@ -187,40 +172,51 @@ def web(
         "image_column": image_column,
         "limit": limit,
     }
-    progress = BenchProgress(quiet or json_output)
-    found = run_web(
-        {name: value for name, value in opening.items() if value is not None},
-        out or Path("runs") / f"web-{options.stem(data)}",
-        rank_column=rank_column,
-        foreign_column=foreign_column,
-        likeness=likeness,
-        root=root,
-        workers=workers,
-        budget_minutes=budget,
-        progress=progress,
-        budgets=_numbers("annotate", annotate, int),
-        caps=_numbers("caps", caps, int),
-        method=method,
-        model=model,
-        steps=steps,
-        repeats=repeats,
-        seed=seed,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        device=device,
-        precision=precision,
-    )
-    progress.finish()
+    with BenchProgress(quiet or json_output) as progress:
+        found = run_web(
+            {name: value for name, value in opening.items() if value is not None},
+            out or Path("runs") / f"web-{options.stem(data)}",
+            rank_column=rank_column,
+            foreign_column=foreign_column,
+            likeness=likeness,
+            root=root,
+            workers=workers,
+            budget_minutes=budget,
+            progress=progress,
+            budgets=_numbers("annotate", annotate, int),
+            caps=_numbers("caps", caps, int),
+            method=method,
+            model=model,
+            steps=steps,
+            repeats=repeats,
+            seed=seed,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            device=device,
+            precision=precision,
+        )
+    sentences = found.summary["sentences"] or ["No training is finished yet."]
+    lines = [*table_lines(found.summary), f"Fates    {found.fates}"]
+    _tell(found, sentences, lines, json_output=json_output, quiet=quiet)
+
+
+def _tell(found: Study, sentences: Sequence[str], lines: Sequence[str], *, json_output: bool, quiet: bool) -> None:
+    """Prints what was found; an error where trainings failed."""
+    from textwrap import wrap
+
+    from winnow.bench.mislabel_words import WIDTH
+    from winnow.cli.terminal import bold, next_step
+    from winnow.errors import WinnowError
+
     if json_output:
         print(json.dumps(found.summary))
     elif not quiet:
-        for sentence in found.summary["sentences"] or ["No training is finished yet."]:
+        for sentence in sentences:
             for line in wrap(sentence, WIDTH):
                 print(bold(line))
-        for line in table_lines(found.summary):
+        for line in lines:
             print(line)
-        print(f"Fates    {found.fates}")
         print(f"Table    {found.csv}")
         print(f"Report   {found.report}")
         if found.outcome.left:
