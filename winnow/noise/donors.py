@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from winnow.data.decode import Decoded
-from winnow.data.pictures import ArrayPictures, EncodedPictures, FilePictures, JoinedPictures, StoredPictures
+from winnow.data.pictures import ArrayPictures, EncodedPictures, JoinedPictures, StoredPictures
 from winnow.data.randomness import uniforms
 from winnow.data.source import Pictures, Source, Unreadable
 from winnow.errors import InputError
@@ -172,15 +172,6 @@ class MadePictures:
     def examine(self, row: int) -> Decoded:
         """The picture, without remarks."""
         return Decoded(self.read(row))
-
-
-def is_in_files(pictures: Pictures) -> tuple[bool, bool]:
-    """Whether any picture lies in a file of its own, and whether any does not."""
-    if isinstance(pictures, JoinedPictures):
-        found = [is_in_files(part) for part in pictures.parts]
-        return any(own for own, _ in found), any(other for _, other in found)
-    in_file = isinstance(pictures, FilePictures)
-    return in_file, not in_file
 
 
 def _plain(name: str) -> str:

@@ -22,7 +22,6 @@ from winnow.data.source import Pictures, Source, Unreadable
 from winnow.errors import InputError
 from winnow.files import atomic_write, write_error
 from winnow.noise.channel import LabelNoise
-from winnow.noise.donors import is_in_files
 from winnow.noise.noisy_source import true_labels
 
 FORMATS = (".parquet", ".csv", ".npz")
@@ -66,9 +65,9 @@ def check_output(source: Source, out: Path, pictures: Pictures | None = None) ->
     kind = out.suffix.lower()
     if kind not in FORMATS:
         raise InputError(f"{out}: the ending must be one of {', '.join(FORMATS)}")
-    if kind == ".csv" and is_in_files(source.pictures) != (True, False):
+    if kind == ".csv" and _is_in_files(source.pictures) != (True, False):
         raise InputError(f"{out}: a .csv holds paths, but {source.address} has no image files; write .parquet")
-    if kind == ".csv" and pictures is not None and is_in_files(pictures) != (True, False):
+    if kind == ".csv" and pictures is not None and _is_in_files(pictures) != (True, False):
         raise InputError(f"{out}: a .csv holds paths, but the foreign images are no files; write .parquet")
     if kind == ".npz" and not isinstance(source.pictures, ArrayPictures):
         raise InputError(f"{out}: an .npz holds arrays, but {source.address} has encoded images; write .parquet")
@@ -124,7 +123,7 @@ def _other_labels(source: Source, taken: set[str]) -> dict[str, np.ndarray]:
 
 def _write_parquet(source: Source, noise: LabelNoise, out: Path) -> None:
     pictures = noise.pictures or source.pictures
-    in_files, elsewhere = is_in_files(pictures)
+    in_files, elsewhere = _is_in_files(pictures)
     paths = _relative_paths(pictures, out) if in_files else []
     # A name that is no text has no place in a table: such an image brings its bytes.
     unwritable = [row for row, path in enumerate(paths) if not _is_text(path)]
@@ -190,6 +189,15 @@ def _png(pixels: np.ndarray) -> bytes:
 
 def _nullable(labels: np.ndarray) -> pa.Array:
     return pa.array(labels, pa.int64(), mask=labels < 0)
+
+
+def _is_in_files(pictures: Pictures) -> tuple[bool, bool]:
+    """Whether any picture lies in a file of its own, and whether any does not."""
+    if isinstance(pictures, JoinedPictures):
+        found = [_is_in_files(part) for part in pictures.parts]
+        return any(own for own, _ in found), any(other for _, other in found)
+    in_file = isinstance(pictures, FilePictures)
+    return in_file, not in_file
 
 
 def _relative_paths(pictures: Pictures, out: Path) -> list[str]:
