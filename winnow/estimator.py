@@ -30,7 +30,7 @@ from sklearn.utils.validation import (
 )
 
 from winnow.audit.out_of_fold import class_scores, fitted, has_probabilities, weight_parameter
-from winnow.audit.probabilities import InvalidInput, missing
+from winnow.audit.probabilities import InvalidInput, joint_counts, missing
 from winnow.audit.self_cleaning import self_cleaned
 from winnow.errors import InputError, WinnowError
 from winnow.noise.estimate import joint_transition_matrix
@@ -277,9 +277,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         suggested = table["suggested_label"].to_numpy()
         self.suggested_label_ = self.classes_[suggested]
         believed = np.where(self.is_issue_, suggested, labels)[known]
-        joint = np.zeros((len(self.classes_), len(self.classes_)), dtype=np.int64)
-        np.add.at(joint, (labels[known], believed), 1)
-        self.transition_matrix_ = joint_transition_matrix(joint)
+        self.transition_matrix_ = joint_transition_matrix(joint_counts(labels[known], believed, len(self.classes_)))
         self.noise_rate_ = float(self.is_issue_[known].mean())
         return self
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from winnow.audit.probabilities import CHUNK_VALUES, CheckedProbabilities, InvalidInput, checked_probabilities, chunks
+from winnow.audit.probabilities import (
+    CHUNK_VALUES,
+    CheckedProbabilities,
+    InvalidInput,
+    checked_probabilities,
+    chunks,
+    joint_counts,
+)
 
 _ABSENT = 2.0
 """Threshold of a class that nobody was given: no probability reaches it."""
@@ -128,8 +135,7 @@ def confident_joint(checked: CheckedProbabilities, *, chunk_rows: int | None = N
         number = confident.sum(axis=1)
         believed[rows] = np.select([number == 0, number == 1], [-1, confident.argmax(axis=1)], predicted[rows])
     counted = believed >= 0
-    cells = np.bincount(labels[counted] * classes + believed[counted], minlength=classes**2)
-    joint = cells.reshape(classes, classes)
+    joint = joint_counts(labels[counted], believed[counted], classes)
     np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
     return joint
 

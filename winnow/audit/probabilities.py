@@ -136,6 +136,11 @@ def chunks(num: int, classes: int, chunk_rows: int | None) -> Iterator[slice]:
     return (slice(start, min(start + step, num)) for start in range(0, num, step))
 
 
+def joint_counts(labels: np.ndarray, others: np.ndarray, classes: int) -> np.ndarray:
+    """Counts (K, K) of two labels a row, none missing: entry (i, j) = `labels` i, `others` j."""
+    return np.bincount(labels * classes + others, minlength=classes**2).reshape(classes, classes)
+
+
 def named_rows(rows: np.ndarray) -> str:
     """The first ten of some rows for a message."""
     shown = ", ".join(str(row) for row in rows[:_SHOWN])
@@ -181,8 +186,7 @@ def _column_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> li
     """
     labelled = labels >= 0
     num = int(labelled.sum())
-    counts = np.bincount(labels[labelled] * classes + predicted[labelled], minlength=classes**2)
-    counts = counts.reshape(classes, classes)
+    counts = joint_counts(labels[labelled], predicted[labelled], classes)
     agreement = int(np.trace(counts))
     # No order gains more than the bound, and it would take this much at least: it spares the assignment problem.
     if counts.max(axis=0).sum() - agreement <= 2 * (2 * np.log(classes) - np.log(_REMARKABLE)):
