@@ -3,10 +3,10 @@
 import hashlib
 import json
 import re
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from tests.data.serving import Handler, serving
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 _FILE = re.compile(rf"/datasets/(\w+/\w+)/resolve/(?:main|{REVISION})/(.+)")
@@ -14,7 +14,7 @@ _TREE = re.compile(rf"/api/datasets/(\w+/\w+)/tree/(?:main|{REVISION})(?:/(.+))?
 _ABOUT = re.compile(r"/api/datasets/(\w+/\w+)(?:/revision/.+)?")
 
 
-class Handler(BaseHTTPRequestHandler):
+class Hub(Handler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
@@ -74,9 +74,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, *_):
-        pass
-
 
 @contextmanager
 def running_hub(monkeypatch, folder):
@@ -90,25 +87,19 @@ def running_hub(monkeypatch, folder):
     from huggingface_hub import HfFileSystem
 
     HfFileSystem.clear_instance_cache()  # an earlier hub may have had the same port
-    hub = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.daemon_threads = True
-    hub.datasets, hub.ranges, hub.broken = {}, [], False
-    url = f"http://127.0.0.1:{hub.server_port}"
-    monkeypatch.setattr(hub_constants, "ENDPOINT", url)
-    monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(folder / "hub"))
-    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
-    monkeypatch.setattr(datasets.config, "HUB_DATASETS_URL", url + "/datasets/{repo_id}/resolve/{revision}/{path}")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "datasets"))
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
-    monkeypatch.setattr(datasets.config, "USE_PARQUET_EXPORT", False)
-    thread = threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving(Hub) as hub:
+        hub.datasets, hub.ranges, hub.broken = {}, [], False
+        url = hub.url
+        monkeypatch.setattr(hub_constants, "ENDPOINT", url)
+        monkeypatch.setattr(
+            hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(folder / "hub"))
+        monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
+        monkeypatch.setattr(datasets.config, "HUB_DATASETS_URL", url + "/datasets/{repo_id}/resolve/{revision}/{path}")
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "datasets"))
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
+        monkeypatch.setattr(datasets.config, "USE_PARQUET_EXPORT", False)
         yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()

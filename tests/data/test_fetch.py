@@ -2,8 +2,6 @@
 
 import gzip
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,41 +12,6 @@ from winnow.data.fetch import fetch
 from winnow.data.layouts import Published
 from winnow.data.open import open_source
 from winnow.errors import MachineError
-
-
-@pytest.fixture
-def server():
-    """Gives what `files` holds; `announced` may promise more bytes than come."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = self.server.files.get(self.path)
-            if content is None:
-                self.send_error(404)
-                return
-            self.server.asked.append(self.path)
-            if isinstance(content, str):  # another address
-                self.send_response(302)
-                self.send_header("Location", content)
-                content = b""
-            else:
-                self.send_response(200)
-            self.send_header("Content-Length", str(self.server.announced or len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.files, running.asked, running.announced = {}, [], 0
-    running.url = f"http://127.0.0.1:{running.server_port}"
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield running
-    running.shutdown()
-    running.server_close()
-    thread.join()
 
 
 def md5(data):

@@ -11,15 +11,6 @@ from winnow.errors import UsageError
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(text, name="photos.csv"):
-        (tmp_path / name).write_text(text)
-        return tmp_path / name
-
-    return write
-
-
-@pytest.fixture
 def write_parquet(tmp_path):
     def write(**columns):
         columns["image"] = [png(value) for value in range(len(columns["label"]))]

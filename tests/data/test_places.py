@@ -5,9 +5,7 @@ import contextlib
 import io
 import re
 import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import numpy as np
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.pictures import message, png, value_of
-from tests.data.test_fetch import server  # noqa: F401
+from tests.data.serving import Handler, serving
 from winnow.data.open import open_source
 from winnow.data.places import absolute, is_address, remote_place
 from winnow.data.source import Unreadable
@@ -105,7 +103,7 @@ def test_rows_of_a_source_at_an_address_can_be_taken(memory):
     assert [value_of(part, row) for row in range(3)] == [int(name[2:4]) for name in part.ids]
 
 
-def test_a_table_on_the_web_reads_what_lies_on_its_own_host_alone(server):  # noqa: F811
+def test_a_table_on_the_web_reads_what_lies_on_its_own_host_alone(server):
     port = server.server_port
     rows = ["a.png", f"http://127.0.0.1:{port}/deep/b.png", f"http://localhost:{port}/c.png", "file:///etc/hostname",
             f"memory::http://127.0.0.1:{port}/a.png"]  # fmt: skip
@@ -125,7 +123,7 @@ def test_a_table_on_the_web_reads_what_lies_on_its_own_host_alone(server):  # no
 def web():
     """A web server on this machine that may send parts of files, say that it does not, or say nothing of it."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Parts(Handler):
         def do_HEAD(self):
             self.answer()
 
@@ -151,22 +149,14 @@ def web():
                 with contextlib.suppress(ConnectionError):  # who asked may have heard enough
                     self.wfile.write(content[start:end])
 
-        def log_message(self, *_):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield running
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving(Parts) as running:
+        yield running
 
 
 def test_an_archive_on_the_web_is_read_in_parts(web):
     web.content, web.kind = shard_of(7, 8), "parts"
 
-    source = open_source(f"http://127.0.0.1:{web.server_port}/t.tar", unlabelled_ok=True)
+    source = open_source(f"{web.url}/t.tar", unlabelled_ok=True)
 
     assert [value_of(source, row) for row in range(2)] == [7, 8]
     assert not any("break off" in note for note in source.notes)
@@ -176,7 +166,7 @@ def test_an_archive_on_the_web_is_read_in_parts(web):
 def test_a_web_server_that_sends_no_parts_of_files_is_named_as_the_reason(web, kind):
     web.content, web.kind = shard_of(7, 8), kind
 
-    found = message(f"http://127.0.0.1:{web.server_port}/t.tar", unlabelled_ok=True)
+    found = message(f"{web.url}/t.tar", unlabelled_ok=True)
 
     reason = "does not say how long it is" if kind == "no length" else "sends whole files only, no parts of them"
     assert f"/t.tar: its server {reason}" in found
@@ -187,10 +177,10 @@ def test_bytes_that_were_not_asked_for_are_not_taken_for_a_part(web):
     web.content, web.kind = shard_of(7), "says nothing"
 
     with pytest.raises(OSError, match="sends whole files only"):
-        remote_place(f"http://127.0.0.1:{web.server_port}/t.tar").read_range(512, 600)
+        remote_place(f"{web.url}/t.tar").read_range(512, 600)
 
 
-def test_a_picture_on_the_web_does_not_send_us_elsewhere(server):  # noqa: F811
+def test_a_picture_on_the_web_does_not_send_us_elsewhere(server):
     server.files |= {"/t.csv": b"path,label\na.png,x\n", "/a.png": f"{server.url}/inside.png", "/inside.png": png(1)}
 
     with pytest.raises(Unreadable):
@@ -198,7 +188,7 @@ def test_a_picture_on_the_web_does_not_send_us_elsewhere(server):  # noqa: F811
     assert "/inside.png" not in server.asked
 
 
-def test_a_table_on_this_machine_makes_us_fetch_nothing(server, tmp_path):  # noqa: F811
+def test_a_table_on_this_machine_makes_us_fetch_nothing(server, tmp_path):
     server.files["/a.png"] = png(1)
     (tmp_path / "t.csv").write_text(f"path,label\n{server.url}/a.png,x\n")
 
@@ -207,7 +197,7 @@ def test_a_table_on_this_machine_makes_us_fetch_nothing(server, tmp_path):  # no
     assert server.asked == []
 
 
-def test_an_address_that_leads_nowhere_says_so_in_one_line(server, memory, monkeypatch):  # noqa: F811
+def test_an_address_that_leads_nowhere_says_so_in_one_line(server, memory, monkeypatch):
     assert message("memory://none.csv") == "memory://none.csv: no such file, or its server cannot be reached"
     assert message("memory://none") == "memory://none: no such file or folder"
     assert "Protocol not known" in message("unheardof://x.csv")

@@ -1,21 +1,11 @@
 """Checked labels in a file beside data whose images may have several classes; one class: `test_label_options`."""
 
 import numpy as np
-import pytest
 
 from tests.data.pictures import message
 from winnow.data.open import open_source
 
 GIVEN = "path,label\na.png,cat\nb.png,dog;cat\nc.png,\n"
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text, name="photos.csv"):
-        (tmp_path / name).write_text(text)
-        return tmp_path / name
-
-    return write
 
 
 def test_a_file_of_checked_lists_takes_the_place_of_the_given_ones(write):
