@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.pictures import message
 from winnow.data.builtin import digits
 from winnow.data.open import open_source, open_test
-from winnow.errors import InputError, UsageError
+from winnow.errors import UsageError
 
 
 @pytest.fixture
@@ -21,12 +22,6 @@ def write_npz(tmp_path):
 
 def grey(count=4):
     return np.arange(count * 64, dtype=np.uint8).reshape(count, 8, 8)
-
-
-def message(*arguments, **options):
-    with pytest.raises(InputError) as caught:
-        open_source(*arguments, **options)
-    return str(caught.value)
 
 
 def test_an_npz_holds_pictures_labels_and_class_names(write_npz):

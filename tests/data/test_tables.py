@@ -2,23 +2,14 @@
 
 import json
 import re
-from io import BytesIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
+from tests.data.pictures import message, png
 from winnow.data.open import open_source, open_test
 from winnow.data.source import Unreadable
-from winnow.errors import InputError
-
-
-def png(value=0):
-    buffer = BytesIO()
-    Image.fromarray(np.full((10, 10, 3), value, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -42,13 +33,6 @@ def write_parquet(tmp_path):
         return path
 
     return write
-
-
-def message(*arguments, **options):
-    with pytest.raises(InputError) as caught:
-        open_source(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_a_csv_names_paths_relative_to_itself(write_csv, tmp_path):
