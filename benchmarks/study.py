@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import RESULTS
-from winnow.bench.mislabel import Learner
+from winnow.bench.learner import Learner
 from winnow.bench.mislabel_numbers import paired
 from winnow.bench.mislabel_summary import Found, summarised
 from winnow.bench.results import read_records

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from winnow.bench import mislabel
-from winnow.bench.mislabel import Condition, Design, Learner, coarse_first, default_sizes, design, widest_first
+from winnow.bench.learner import Learner
+from winnow.bench.mislabel import Condition, Design, coarse_first, default_sizes, design, widest_first
 from winnow.bench.results import Results
 from winnow.bench.shared import Data
 from winnow.data.open import open_source

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from winnow.bench import mislabel_cell, mislabel_data
-from winnow.bench.mislabel import Condition, Design, Learner
+from winnow.bench.learner import Learner
+from winnow.bench.mislabel import Condition, Design
 from winnow.bench.mislabel_cell import (
     PlainViews,
     calibration_error,

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from winnow.bench.mislabel import Condition, Design, Learner
+from winnow.bench.learner import Learner
+from winnow.bench.mislabel import Condition, Design
 from winnow.bench.mislabel_cell import packed_mistakes, run_cell
 from winnow.bench.mislabel_command import run_mislabel
 from winnow.bench.mislabel_page import study_page

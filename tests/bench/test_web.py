@@ -207,6 +207,7 @@ def test_a_cell_is_known_by_what_its_result_depends_on(crawl):
         ({"budgets": [0]}, "--annotate 0: must lie in 1 to"),
         ({"budgets": [99]}, "--annotate 99: must lie in 1 to 7"),
         ({"caps": [0]}, "--caps 0"),
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
         ({"steps": -1}, "--steps must be at least 1"),
         ({"repeats": 0}, "--repeats must be at least 1"),
         ({"model": "nonsense"}, "nonsense"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.bench.cells import Cell, code_version
+from winnow.bench.learner import Learner, Trainings
 from winnow.bench.mislabel_data import BIASED, CLEAN, UNBIASED, Pool, pool_of, subset_rows, wrong_labels
 from winnow.bench.mislabel_numbers import FEWEST, estimate
 from winnow.bench.results import Results
@@ -30,35 +31,12 @@ from winnow.noise.kinds import KINDS
 FUNCTION = "winnow.bench.mislabel_cell:run_cell"
 _MODULES = ("winnow.bench.mislabel_cell", "winnow.bench.mislabel_data")
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-REPEATS = 5
 _STEPS, _DIGITS_STEPS = 1000, 400
 _KNOWN: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "mnist": ((500, 8000, 55_000), ("shallow-mlp", "convnet")),
     "digits": ((80, 300, 1200), ("shallow-mlp", "mlp")),
 }
 """Sizes and networks: for MNIST the paper's sizes and the like of its two networks, for the digits a small copy."""
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What is trained in every cell.
-
-    Attributes:
-        method: a name of the table, or `file.py:Class`.
-        model: a network's name.
-        schedule: `steps` or `epochs`; with epochs a larger size also gets more computing.
-        length: how many of them.
-    """
-
-    method: str
-    model: str
-    schedule: str
-    length: int
-
-    @property
-    def name(self) -> str:
-        """For people: `cross-entropy, mlp, 400 steps`."""
-        return f"{self.method}, {self.model}, {self.length:,} {self.schedule}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +50,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Trainings):
     """The grid.
 
     Attributes:
@@ -83,13 +61,6 @@ class Design:
         rates: shares of wrong labels, ascending.
         kinds: `unbiased`, `biased`, or kinds of `winnow noise`.
         class_map: which class is taken for which in biased noise; by default each for the next.
-        repeats: how often, with another subset, other wrong labels and another network.
-        seed: everything random is a function of (seed, repeat).
-        batch_size: images a step.
-        learning_rate: of SGD with momentum 0.9, before the schedule.
-        weight_decay: of every weight.
-        device: where to train.
-        precision: `float32`, `bf16` or `auto`.
     """
 
     opening: Mapping[str, Any]
@@ -99,13 +70,6 @@ class Design:
     rates: tuple[float, ...] = RATES
     kinds: tuple[str, ...] = (UNBIASED, BIASED)
     class_map: str | None = None
-    repeats: int = REPEATS
-    seed: int = 0
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    weight_decay: float = 0.0
-    device: str = "cpu"
-    precision: str = "float32"
 
     def conditions(self) -> list[Condition]:
         """All conditions, coarse first: the ends of every range before what lies between."""
@@ -124,23 +88,14 @@ class Design:
         config = {
             "study": "mislabel",
             "data": dict(self.opening),
-            "method": learner.method,
-            "model": learner.model,
-            "schedule": learner.schedule,
-            "length": learner.length,
             "kind": condition.kind,
             "map": self.class_map if condition.kind not in (CLEAN, UNBIASED) else None,
             "rate": float(condition.rate),
             "size": condition.size,
-            "repeat": repeat,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "weight_decay": self.weight_decay,
-            "device": self.device,
-            "precision": self.precision,
+            **self.config(learner, repeat),
         }
-        return Cell(config, self.fingerprint, _code(learner.method), _cost(learner, condition.size, self.batch_size))
+        code = code_version(learner.method, *_MODULES)
+        return Cell(config, self.fingerprint, code, _cost(learner, condition.size, self.batch_size))
 
     def cells(self) -> list[Cell]:
         """Every cell, the first repeat of all conditions before the second of any."""
@@ -269,11 +224,6 @@ def _band(design: Design, results: Results, condition: Condition, repeats: int) 
     return (found.high - found.low) * math.sqrt(len(values) / repeats)
 
 
-def _code(method: str) -> str:
-    """Version of everything that a cell's numbers depend on."""
-    return "+".join(dict.fromkeys(part for name in _MODULES for part in code_version(method, name).split("+")))
-
-
 def _cost(learner: Learner, size: int, batch_size: int) -> float:
     steps = learner.length if learner.schedule == "steps" else learner.length * max(1, size // batch_size)
     return steps * (1.0 if "mlp" in learner.model else 10.0)
@@ -290,8 +240,6 @@ def _check(design: Design, pool: Pool) -> None:
                 f"--sizes {size}: must lie in {classes} (one image a class) to {len(pool.train_rows):,}: so many are "
                 f"left beside {len(pool.validation_rows):,} for validation and {len(pool.test_labels):,} for tests"
             )
-    if design.repeats < 1:
-        raise UsageError(f"--repeats must be at least 1, got {design.repeats}")
     for learner in design.learners:
         find_method(learner.method)
         ModelSpec(learner.model, pool.images.shape[1], pool.images.shape[3], classes)

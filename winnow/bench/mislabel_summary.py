@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from winnow.bench.mislabel import Learner
+from winnow.bench.learner import Learner
 from winnow.bench.mislabel_cell import unpacked_mistakes
 from winnow.bench.mislabel_data import BIASED, CLEAN, UNBIASED
 from winnow.bench.mislabel_numbers import (
@@ -46,7 +46,7 @@ class Found:
         for record in records:
             if "result" in record:
                 config = record["config"]
-                place = (_learner(config), config["kind"], config["rate"], config["size"])
+                place = (Learner.of(config), config["kind"], config["rate"], config["size"])
                 results.setdefault(place, {})[config["repeat"]] = record["result"]
         return cls({place: dict(sorted(results[place].items())) for place in results})
 
@@ -136,10 +136,6 @@ def summarised(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _learner(config: Mapping[str, Any]) -> Learner:
-    return Learner(config["method"], config["model"], config["schedule"], config["length"])
-
-
 def _short_names(learners: Sequence[Learner]) -> list[str]:
     """What tells the learners apart, such as their networks alone."""
     parts = [learner.name.split(", ") for learner in learners]
@@ -149,7 +145,7 @@ def _short_names(learners: Sequence[Learner]) -> list[str]:
 
 def _named(config: Mapping[str, Any]) -> str:
     place = f"{config['size']:,} images, {100 * config['rate']:g} % {config['kind']}, repeat {config['repeat']}"
-    return f"{_learner(config).name}, {place}"
+    return f"{Learner.of(config).name}, {place}"
 
 
 def _machine(record: Record) -> str:

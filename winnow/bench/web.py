@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from winnow.bench.cells import Cell, code_version, hashed
-from winnow.bench.mislabel import Learner
+from winnow.bench.learner import Learner, Trainings
 from winnow.bench.web_crawl import CRAWL
 from winnow.bench.web_data import KEPT, TEST_COPY, Crawl
 from winnow.bench.web_sets import FEWEST_NOISY, STRATEGIES, noise_counts
@@ -36,7 +36,6 @@ _MODULES = tuple(
         "mislabel_data",
     )
 )
-REPEATS = 5
 _TINY = 16
 _TINY_STEPS, _STEPS = 400, 1000
 _ASKED_SHARES = (20, 5)
@@ -48,7 +47,7 @@ Part = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Trainings):
     """The cells of a study.
 
     Attributes:
@@ -60,13 +59,6 @@ class Design:
         foreign_column: of the crawl's table.
         likeness: what counts as a copy; None calibrates it.
         simulated: how the crawl was made, if no search made it.
-        repeats: how often, with another network and another choice of what is drawn.
-        seed: everything random is a function of (seed, repeat).
-        batch_size: images a step.
-        learning_rate: of SGD with momentum 0.9, before the schedule.
-        weight_decay: of every weight.
-        device: where to train.
-        precision: `float32`, `bf16` or `auto`.
     """
 
     opening: Mapping[str, Any]
@@ -77,13 +69,6 @@ class Design:
     foreign_column: str | None = None
     likeness: float | None = None
     simulated: str | None = None
-    repeats: int = REPEATS
-    seed: int = 0
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    weight_decay: float = 0.0
-    device: str = "cpu"
-    precision: str = "float32"
 
     def cell(self, part: Part, repeat: int) -> Cell:
         """The cell of a part and a repeat."""
@@ -96,20 +81,10 @@ class Design:
             "likeness": self.likeness,
             "simulated": self.simulated,
             "part": dict(part),
-            "method": learner.method,
-            "model": learner.model,
-            "schedule": learner.schedule,
-            "length": learner.length,
-            "repeat": repeat,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "weight_decay": self.weight_decay,
-            "device": self.device,
-            "precision": self.precision,
+            **self.config(learner, repeat),
         }
         cost = 0.1 if part["name"] == CRAWL else 1.0
-        return Cell(config, self.fingerprint, _code(learner.method), cost)
+        return Cell(config, self.fingerprint, code_version(learner.method, *_MODULES), cost)
 
     def cells(self) -> list[Cell]:
         """The crawl itself, then the first repeat of all parts before the second of any."""
@@ -173,12 +148,12 @@ def design(crawl: Crawl, opening: Mapping[str, Any], fingerprints: Sequence[str]
         caps = sorted({round(share * largest) for share in _CAP_SHARES} - {0, largest}) if ranked else []
     size = crawl.images.shape[1]
     model = chosen.pop("model", None) or default_model(size, str(chosen.get("device") or Design.device))
-    steps = chosen.pop("steps", None) or (_TINY_STEPS if size <= _TINY else _STEPS)
+    steps = chosen.pop("steps", None)
+    if steps is None:
+        steps = _TINY_STEPS if size <= _TINY else _STEPS
     method = chosen.pop("method", None) or "cross-entropy"
     if steps < 1:
         raise UsageError(f"--steps must be at least 1, got {steps}")
-    if chosen.get("repeats") is not None and chosen["repeats"] < 1:
-        raise UsageError(f"--repeats must be at least 1, got {chosen['repeats']}")
     find_method(method)
     ModelSpec(model, size, crawl.images.shape[3], crawl.source.num_classes)
     given = {name: value for name, value in chosen.items() if value is not None}
@@ -189,8 +164,3 @@ def design(crawl: Crawl, opening: Mapping[str, Any], fingerprints: Sequence[str]
         parts=parts(crawl, sorted(set(budgets)), sorted(set(caps))),
         **given,
     )
-
-
-def _code(method: str) -> str:
-    """Version of everything that a cell's numbers depend on; images are compared by functions outside of `bench`."""
-    return "+".join(dict.fromkeys(part for name in _MODULES for part in code_version(method, name).split("+")))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from winnow.bench.cells import canonical
-from winnow.bench.mislabel import Learner
+from winnow.bench.learner import Learner
 from winnow.bench.mislabel_numbers import ByRepeat, binomial_error, estimate, paired
 from winnow.bench.web_crawl import CRAWL
 from winnow.bench.web_sets import STRATEGIES
@@ -44,7 +44,7 @@ def summarised(records: Sequence[Record]) -> dict[str, Any]:
         "schema_version": 1,
         "command": "winnow study web",
         "settings": {name: first[name] for name in _SETTINGS} if first else {},
-        "learner": Learner(first["method"], first["model"], first["schedule"], first["length"]).name if first else None,
+        "learner": Learner.of(first).name if first else None,
         "cells": len(trainings),
         "repeats": max((len(results) for _, results in found.values()), default=0),
         "failed": [
