@@ -189,7 +189,7 @@ def test_lists_in_json_files_give_an_image_several_classes(write):
 
     assert source.class_names == ("cat", "dog")
     assert source.noisy_labels.tolist() == [[1, 1], [0, 0], [-1, -1], [-1, 1]]
-    assert "'label' is 'cat', where others are lists" in message(
+    assert "shards-000.tar (9): 'label' is 'cat', where others are lists" in message(
         write(*members, member("9.png", png()), member("9.json", b'{"label": "cat"}'))
     )
 

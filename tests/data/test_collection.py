@@ -120,6 +120,16 @@ def test_unreadable_pictures_are_set_aside_with_place_id_and_reason(source_of, t
     assert table["code"].to_pylist() == ["empty", "not-an-image", "truncated", "corrupt"]
 
 
+def test_a_file_named_with_another_formats_extension_is_told(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.png").write_bytes(encoded(colours(9, 9), "BMP"))
+    (tmp_path / "x" / "b.png").write_bytes(encoded(colours(9, 9)))
+
+    found = load(open_source(tmp_path))
+
+    assert found.notes == ("1 images named with another format's extension (extension-mismatch): x/a.png.",)
+
+
 def test_truncated_pictures_can_be_used_and_are_told(source_of):
     cut = encoded(colours(32, 32))[:-200]
 

@@ -91,3 +91,21 @@ def test_a_built_in_collection_is_fetched_only_if_asked_and_only_once(server, tm
     assert len(source.test()) == 3
     open_source("fashion-mnist", root=tmp_path, download=True)
     assert server.asked == ["/train-images-idx3", "/train-labels-idx1"]
+
+
+def test_a_test_set_is_fetched_and_heard_of_as_the_training_set_is(server, tmp_path, monkeypatch):
+    files = []
+    for name, shape in (("train-x", (2, 28, 28)), ("train-y", (2,)), ("test-x", (3, 28, 28)), ("test-y", (3,))):
+        content = gzip.compress(idx(np.zeros(shape, np.uint8)), mtime=0)
+        server.files[f"/{name}"] = content
+        files.append(Published(f"FashionMNIST/raw/{name}.gz", f"{server.url}/{name}", md5(content)))
+    monkeypatch.setattr(builtin, "FASHION_MNIST", tuple(files))
+    heard = []
+
+    source = open_source(
+        "fashion-mnist", root=tmp_path, download=True, progress=lambda what, *_: heard.append(what.split()[-1])
+    )
+    assert set(heard) == {"train-x.gz", "train-y.gz"}
+
+    assert len(source.test()) == 3
+    assert set(heard) == {"train-x.gz", "train-y.gz", "test-x.gz", "test-y.gz"}

@@ -286,6 +286,17 @@ def test_unlabelled_images_follow_and_their_labels_are_not_read(write, tmp_path)
     assert "3 images of" in source.notes[-1]
 
 
+def test_of_unlabelled_images_no_truth_is_known_and_none_is_verified(write):
+    more = write("path,label\nc.png,x\nd.png,y\n", name="more.csv")
+    table = write("path,label,truth,checked\na.png,x,x,true\nb.png,x,y,false\n")
+
+    source = open_source(table, clean_label_column="truth", verified="checked", unlabelled=more)
+
+    assert len(source.clean_labels) == len(source) == 4
+    assert source.clean_labels.wrong(np.zeros(4, int)).tolist() == [False, True, False, False]
+    assert source.verified.tolist() == [True, False, False, False]
+
+
 def test_unlabelled_images_may_have_labels_that_could_not_be_used(write):
     more = write("path,label\na,3.0\nb,x \n", name="more.csv")
 

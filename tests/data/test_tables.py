@@ -298,3 +298,14 @@ def test_many_classes_a_class_without_images_and_a_single_class_are_taken_as_the
     names = tuple(f"class {index}" for index in range(10_000))
     assert open_source(write_parquet(label=[9_999, 3]), class_names=names).noisy_labels.tolist() == [9_999, 3]
     assert open_source(write_csv("path,label\na,x\n")).class_names == ("x",)
+
+
+def test_the_test_set_that_a_file_names_has_the_same_limits(write_parquet, tmp_path):
+    (tmp_path / "test.csv").write_text("path,label\nbig.png,a\n")
+    (tmp_path / "big.png").write_bytes(png())
+    record = json.dumps({"class_names": ["a"], "test": str(tmp_path / "test.csv")})
+    train = write_parquet(label=["a"], metadata={"winnow": record})
+
+    assert open_source(train).test().pictures.read(0).shape == (10, 10, 3)
+    with pytest.raises(Unreadable, match="too-many-pixels"):
+        open_source(train, max_pixels=99).test().pictures.read(0)

@@ -9,7 +9,7 @@ GIVEN = "path,label\na.png,cat\nb.png,dog;cat\nc.png,\n"
 
 
 def test_a_file_of_checked_lists_takes_the_place_of_the_given_ones(write):
-    checked = write("path,label\nb.png,dog\nc.png,cat;dog\na.png,\n", name="checked.csv")
+    checked = write("path,label\na.png,\nb.png,dog\nc.png,cat;dog\n", name="checked.csv")
 
     source = open_source(write(GIVEN), label_separator=";", verified=checked)
 
