@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from winnow.bench.folder import default_workers, failure, several
+from winnow.bench.folder import default_workers, failure
 from winnow.bench.mislabel_command import run_mislabel
+from winnow.bench.phrases import several
 from winnow.bench.web_command import run_web
 from winnow.errors import InputError, UsageError
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from winnow.bench.phrases import several
 from winnow.bench.results import Record, Results
 from winnow.bench.runner import Outcome, clear_runs
 from winnow.errors import InputError
@@ -59,8 +60,3 @@ def failure(failed: Sequence[Record], out: Path, of: int | None = None) -> str:
         f"{cells} failed, the first with: {failed[0]['error']}; all are in {out / RESULTS}, "
         "the same command tries them again"
     )
-
-
-def several(number: int, noun: str) -> str:
-    """`1 cell`, `3 cells`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

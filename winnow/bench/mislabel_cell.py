@@ -27,7 +27,7 @@ from winnow.data.views import Preprocessing, Views
 from winnow.errors import InputError
 from winnow.labels.memory import Memory
 from winnow.methods import build, find_method
-from winnow.methods.base import Method, Phase, Problem
+from winnow.methods.base import Phase, Problem
 from winnow.models import ModelSpec
 from winnow.survey.passes import survey
 from winnow.train.checkpoint import Checkpoints
@@ -60,41 +60,25 @@ def run_cell(config: Mapping[str, Any]) -> dict[str, Any]:
         InputError: the data cannot be used, or the loss is not finite.
     """
     begun = time.process_time()
-    device = Device.choose(config["device"], config["precision"], 1)
-    torch.set_num_threads(device.threads)
     pool = shared_pool(canonical(config["data"]))
     seed, repeat = config["seed"], config["repeat"]
     rows = subset_rows(pool, config["size"], seed, repeat)
     noise_seed = stream_key(seed, "mislabel noise", repeat)
     noise = (config["kind"], config["rate"], config["map"], noise_seed)
     labels = wrong_labels(pool, rows, *noise)
-    images = np.ascontiguousarray(pool.images[rows])
-    preprocessing = Preprocessing.of(images, pool.mirror)
     run_seed = stream_key(seed, "mislabel training", repeat) >> 1
-
-    def views(pixels: np.ndarray) -> PlainViews:
-        return PlainViews(torch.from_numpy(pixels).to(device.torch_device), preprocessing, run_seed)
-
-    train_views = views(images)
-    patches = whitening_patches(train_views)
-    spec = ModelSpec(config["model"], preprocessing.size, preprocessing.channels, pool.source.num_classes, patches)
-    every = np.arange(len(rows))
-    problem = Problem(pool.source.class_names, labels, every, every[:0], spec, run_seed, Memory(len(rows)))
-    method = build(find_method(config["method"]), problem, {})
-    method.to(device.torch_device).to(memory_format=torch.channels_last)
+    training = PlainTraining(pool.images[rows], labels, pool.source.class_names, pool.mirror, config, run_seed)
     held_out = pool.validation_rows[:_WATCHED]
     meter = _Meter(
-        method,
-        device,
+        training,
         truth=pool.labels[rows],
         labels=labels,
-        train=train_views,
-        validation=views(np.ascontiguousarray(pool.images[held_out])),
+        validation=training.views(pool.images[held_out]),
         validation_labels=wrong_labels(pool, held_out, *noise),
-        test=views(pool.test_images),
+        test=training.views(pool.test_images),
         test_labels=pool.test_labels,
     )
-    trainer = plain_trainer(method, problem, train_views, device, meter, config)
+    trainer = training.trainer(meter)
     trainer.run()
     return {
         "realised_rate": float((labels != pool.labels[rows]).mean()),
@@ -149,55 +133,92 @@ def in_steps(plan: Sequence[Phase], steps: int, epoch_steps: int) -> list[Phase]
     return [replace(phase, epochs=0, steps=int(n)) for phase, n in zip(plan, lengths, strict=True) if n]
 
 
-def plain_trainer(
-    method: Method, problem: Problem, views: Views, device: Device, listener: Listener, config: Mapping[str, Any]
-) -> Trainer:
-    """A trainer as every study has it: SGD, so many steps or epochs, nothing saved.
+class PlainTraining:
+    """A learner before its first step, as every study has it: SGD, so many steps or epochs, nothing saved.
 
     Args:
-        method: on its device.
-        problem: the one it was built from.
-        views: of the training images.
-        device: where to train.
-        listener: hears of the steps.
-        config: of the cell: `batch_size`, `schedule` (`steps` or `epochs`), `length`, `learning_rate`, `weight_decay`.
+        images: to learn from, uint8 (N, S, S, C).
+        labels: theirs, (N,).
+        class_names: in index order.
+        mirror: whether a mirrored picture keeps its class.
+        config: of the cell: `method`, `model`, `batch_size`, `schedule` (`steps` or `epochs`), `length`,
+            `learning_rate`, `weight_decay`, `device`, `precision`.
+        seed: of first weights and batches.
+
+    Raises:
+        UsageError: method or network are not possible.
     """
-    batch = whole_batch(problem.num_samples, config["batch_size"])
-    epoch_steps = problem.num_samples // batch
-    in_epochs = config["schedule"] == "epochs"
-    trainer = Trainer(
-        method,
-        problem,
-        views,
-        device,
-        epochs=config["length"] if in_epochs else math.ceil(config["length"] / epoch_steps),
-        batch_size=batch,
-        learning_rate=config["learning_rate"],
-        checkpoints=_Unsaved(),
-        listener=listener,
-        stop=StopRequest(),
-        epoch_checkpoint_seconds=math.inf,
-        checkpoint_seconds=math.inf,
-    )
-    if not in_epochs:
-        trainer.plan = in_steps(trainer.plan, config["length"], epoch_steps)
-        trainer.clock = Clock(trainer.plan, epoch_steps)
-    trainer.optimizers = Optimizers(method, weight_decay=config["weight_decay"])
-    return trainer
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        class_names: tuple[str, ...],
+        mirror: bool,
+        config: Mapping[str, Any],
+        seed: int,
+    ):
+        self.config = config
+        self.device = Device.choose(config["device"], config["precision"], 1)
+        torch.set_num_threads(self.device.threads)
+        self.preprocessing = preprocessing = Preprocessing.of(images, mirror)
+        self.seed = seed
+        self.train = self.views(images)
+        patches = whitening_patches(self.train)
+        spec = ModelSpec(config["model"], preprocessing.size, preprocessing.channels, len(class_names), patches)
+        every = np.arange(len(images))
+        self.problem = Problem(class_names, labels, every, every[:0], spec, seed, Memory(len(images)))
+        self.method = build(find_method(config["method"]), self.problem, {})
+        self.method.to(self.device.torch_device).to(memory_format=torch.channels_last)
+
+    def views(self, images: np.ndarray) -> PlainViews:
+        """Images, uint8 (n, S, S, C), as the learner sees them."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device.torch_device)
+        return PlainViews(pixels, self.preprocessing, self.seed)
+
+    def trainer(self, listener: Listener) -> Trainer:
+        """What trains it; the listener hears of the steps."""
+        config, problem = self.config, self.problem
+        batch = whole_batch(problem.num_samples, config["batch_size"])
+        epoch_steps = problem.num_samples // batch
+        in_epochs = config["schedule"] == "epochs"
+        trainer = Trainer(
+            self.method,
+            problem,
+            self.train,
+            self.device,
+            epochs=config["length"] if in_epochs else math.ceil(config["length"] / epoch_steps),
+            batch_size=batch,
+            learning_rate=config["learning_rate"],
+            checkpoints=_Unsaved(),
+            listener=listener,
+            stop=StopRequest(),
+            epoch_checkpoint_seconds=math.inf,
+            checkpoint_seconds=math.inf,
+        )
+        if not in_epochs:
+            trainer.plan = in_steps(trainer.plan, config["length"], epoch_steps)
+            trainer.clock = Clock(trainer.plan, epoch_steps)
+        trainer.optimizers = Optimizers(self.method, weight_decay=config["weight_decay"])
+        return trainer
+
+    def probs(self, views: PlainViews, number: int | None = None) -> np.ndarray:
+        """Class probabilities of some images, or of the first of them, (n, K)."""
+        method = self.method
+        n = len(views.pixels) if number is None else number
+        return survey(lambda batch: {"probs": method.predict(batch)}, method, views, n, self.device.autocast).probs
 
 
 @dataclass
 class _Meter:
     """Measures a training on its way; the trainer's listener."""
 
-    method: Method
-    device: Device
+    training: PlainTraining
     truth: np.ndarray
     labels: np.ndarray
-    train: Views
-    validation: Views
+    validation: PlainViews
     validation_labels: np.ndarray
-    test: Views
+    test: PlainViews
     test_labels: np.ndarray
 
     def __post_init__(self) -> None:
@@ -228,11 +249,11 @@ class _Meter:
     def measured(self) -> dict[str, Any]:
         """Everything, once the training has ended; the method is left as it was at its best step."""
         self._mark()
-        probs = self._probs(self.test, len(self.test_labels))
+        probs = self.training.probs(self.test)
         last = best = _share(probs.argmax(axis=1) == self.test_labels)
         if self.best_step != self._steps:
-            self.method.load_state_dict(self._best_state)
-            best = _share(self._predicted(self.test, len(self.test_labels)) == self.test_labels)
+            self.training.method.load_state_dict(self._best_state)
+            best = _share(self.training.probs(self.test).argmax(axis=1) == self.test_labels)
         return {
             "test_accuracy_last": last,
             "test_accuracy_best": best,
@@ -245,15 +266,17 @@ class _Meter:
 
     def _mark(self) -> None:
         watched = min(_WATCHED, len(self.labels))
-        predicted = self._probs(self.train, watched).argmax(axis=1)
+        predicted = self.training.probs(self.training.train, watched).argmax(axis=1)
         given, truth = self.labels[:watched], self.truth[:watched]
         flipped = given != truth
-        validation = _share(self._predicted(self.validation, len(self.validation_labels)) == self.validation_labels)
+        validation = None
+        if len(self.validation_labels):
+            validation = _share(self.training.probs(self.validation).argmax(axis=1) == self.validation_labels)
         # The best step is chosen on wrong labels; without any, it is the last.
         if validation is None or validation > self._best_validation:
             self._best_validation = validation or 0.0
             self.best_step = self._steps
-            self._best_state = {name: value.clone() for name, value in self.method.state_dict().items()}
+            self._best_state = {name: value.clone() for name, value in self.training.method.state_dict().items()}
         self.curve.append(
             {
                 "step": self._steps,
@@ -263,13 +286,6 @@ class _Meter:
                 "validation": validation,
             }
         )
-
-    def _predicted(self, views: Views, number: int) -> np.ndarray:
-        return self._probs(views, number).argmax(axis=1) if number else np.empty(0, dtype=np.int64)
-
-    def _probs(self, views: Views, number: int) -> np.ndarray:
-        observe = lambda images: {"probs": self.method.predict(images)}  # noqa: E731
-        return survey(observe, self.method, views, number, self.device.autocast).probs
 
 
 def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:

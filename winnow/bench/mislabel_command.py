@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from winnow.bench.cells import Cell
-from winnow.bench.folder import default_workers, grid_folder, several
+from winnow.bench.folder import default_workers, grid_folder
 from winnow.bench.mislabel import Design, design, run_study
 from winnow.bench.mislabel_numbers import FEWEST
 from winnow.bench.mislabel_page import study_page
 from winnow.bench.mislabel_summary import summarised
 from winnow.bench.mislabel_words import csv_text
+from winnow.bench.phrases import several
 from winnow.bench.runner import CellProgress, check_limits
 from winnow.bench.shared import prepare
 from winnow.bench.study import Study, Telling, studied

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,15 @@ def estimate(values: Sequence[float]) -> Estimate:
 
     half = float(stdtrit(number - 1, (1 + _LEVEL) / 2) * np.std(values, ddof=1) / math.sqrt(number))
     return Estimate(mean, mean - half, mean + half, number)
+
+
+def interval(name: str, value: Estimate | None) -> dict[str, Any]:
+    """A mean and its interval under `name`, `name_low` and `name_high`."""
+    return {
+        name: value.mean if value else None,
+        f"{name}_low": value.low if value else None,
+        f"{name}_high": value.high if value else None,
+    }
 
 
 def paired(first: ByRepeat, second: ByRepeat) -> list[float]:

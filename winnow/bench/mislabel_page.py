@@ -7,6 +7,7 @@ from typing import Any
 
 from winnow.bench.mislabel_plots import accuracy_plot, difference_plot, exchange_map, memory_plot
 from winnow.bench.mislabel_words import shown_times, shown_worth
+from winnow.bench.phrases import unbreakable
 from winnow.report import words
 from winnow.report.page import render
 from winnow.report.run import Next
@@ -55,7 +56,7 @@ def _small_line(summary: Mapping[str, Any]) -> str:
 
 def _headline(summary: Mapping[str, Any]) -> str:
     if summary["answer"]:
-        return _unbroken(summary["answer"]["sentence"])
+        return unbreakable(summary["answer"]["sentence"])
     if summary["cells"]:
         return "Too few trainings are finished to say what a wrong label costs"
     return "No training is finished yet"
@@ -69,7 +70,7 @@ def _lead(summary: Mapping[str, Any]) -> str:
     text = f"Learner: {words.inline(first['learner'], 80)}, {words.counted(first['repeats'], 'repeat')}."
     for each in others:
         if each["kind"] != first["kind"]:
-            text += f" {_unbroken(each['sentence'])}."
+            text += f" {unbreakable(each['sentence'])}."
     return f"{text} The table below says the same for every size and rate that was measured."
 
 
@@ -183,7 +184,3 @@ def _settings(summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         ("time", f"{words.duration(summary['seconds'])} of training and measuring"),
         ("machine", "; ".join(summary["machines"])),
     ]
-
-
-def _unbroken(sentence: str) -> str:
-    return sentence.replace(" %", f"{words.NO_BREAK}%")

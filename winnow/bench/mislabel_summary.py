@@ -20,6 +20,7 @@ from winnow.bench.mislabel_numbers import (
     contours,
     estimate,
     first_order_size,
+    interval,
     paired,
     power_law,
     times_more,
@@ -125,7 +126,7 @@ def summarised(records: Sequence[Record]) -> dict[str, Any]:
         ],
         "repeats": max((len(cell) for cell in found.results.values()), default=0),
         "seconds": round(sum(record.get("times", {}).get("seconds", 0.0) for record in finished), 1),
-        "machines": sorted({_machine(record) for record in finished}),
+        "machines": sorted({machine_line(record) for record in finished}),
         "answer": answers[0] if answers else None,
         "answers": answers,
         "rows": [row for learner in found.learners for row in _conditions(found, learner, classes)],
@@ -148,7 +149,8 @@ def _named(config: Mapping[str, Any]) -> str:
     return f"{Learner.of(config).name}, {place}"
 
 
-def _machine(record: Record) -> str:
+def machine_line(record: Record) -> str:
+    """Where a cell ran, in a line."""
     machine = record.get("machine", {})
     names = ("cpu", "cores", "python", "torch", "commit")
     return ", ".join(f"{name} {machine[name]}" for name in names if machine.get(name))
@@ -180,7 +182,7 @@ def _conditions(found: Found, learner: Learner, num_classes: int) -> list[dict[s
                         "size": size,
                         "rate": rate,
                         "repeats": last.repeats,
-                        **_interval("accuracy", last),
+                        **interval("accuracy", last),
                         "test_error": binomial_error(last.mean, num_test),
                         "best_accuracy": best.mean,
                         "bias": errors[0] if errors else None,
@@ -191,14 +193,6 @@ def _conditions(found: Found, learner: Learner, num_classes: int) -> list[dict[s
                     }
                 )
     return rows
-
-
-def _interval(name: str, value: Estimate | None) -> dict[str, Any]:
-    return {
-        name: value.mean if value else None,
-        f"{name}_low": value.low if value else None,
-        f"{name}_high": value.high if value else None,
-    }
 
 
 def _own_size(size: int) -> dict[str, Any]:
@@ -263,7 +257,7 @@ def _halving(found: Found, learner: Learner, kind: str) -> list[dict[str, Any]]:
                     "rate": rate,
                     "repeats": gain.repeats,
                     "interpolated": rate / 2 not in row,
-                    **_interval("gain", gain),
+                    **interval("gain", gain),
                     "times": times.value if times and math.isfinite(times.value) else None,
                     **{
                         f"times_{name}": end.value if end and math.isfinite(end.value) else None
@@ -299,7 +293,7 @@ def _differences(found: Found, learner: Learner) -> list[dict[str, Any]]:
                         "size": size,
                         "rate": rate,
                         "repeats": found_difference.repeats,
-                        **_interval("difference", found_difference),
+                        **interval("difference", found_difference),
                     }
                 )
     return rows

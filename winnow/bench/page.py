@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from winnow.bench.comparison import Condition, Row, compared, labelled, noise_label
 from winnow.bench.grid import Grid
+from winnow.bench.phrases import unbreakable
 from winnow.bench.plots import cost_plot, noise_plot
 from winnow.bench.results import Record
 from winnow.bench.table import difference, missing, sentence, signed
@@ -87,11 +87,6 @@ def page_values(grid: Grid, records: Sequence[Record]) -> dict[str, Any]:
         "failures": _failures(records),
         "made": _made(grid, records),
     }
-
-
-def unbreakable(text: str) -> str:
-    """Numbers stay with their percent sign at a line break."""
-    return re.sub(r"(\d) %", rf"\1{words.NO_BREAK}%", text)
 
 
 def _row(condition: Condition, row: Row) -> list[str]:

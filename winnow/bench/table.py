@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from winnow.bench.comparison import LEADS, MEASURES, Condition, Row
+from winnow.bench.phrases import WIDTH
 from winnow.report import words
 
-WIDTH = 80
 _NAME = 28
 _TIMES = ("training_seconds", "seconds", "images_per_second", "peak_memory_bytes")
 

@@ -9,21 +9,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from winnow.bench.cells import canonical
-from winnow.bench.mislabel_cell import PlainViews, plain_trainer, whitening_patches
+from winnow.bench.mislabel_cell import PlainTraining
 from winnow.bench.web_crawl import CRAWL, looked_at
 from winnow.bench.web_data import Crawl, shared_crawl
 from winnow.bench.web_sets import training_set
 from winnow.data.randomness import permutation, stream_key
-from winnow.data.views import Preprocessing
-from winnow.labels.memory import Memory
-from winnow.methods import build, find_method
-from winnow.methods.base import Problem
-from winnow.models import ModelSpec
-from winnow.survey.passes import survey
-from winnow.train.device import Device
 from winnow.train.trainer import EpochEnd
 
 FOLDS = 3
@@ -95,26 +87,9 @@ def trained(
         config: of the learner.
         key: of first weights and batches.
     """
-    device = Device.choose(config["device"], config["precision"], 1)
-    torch.set_num_threads(device.threads)
-    images = np.ascontiguousarray(crawl.images[rows])
-    preprocessing = Preprocessing.of(images, crawl.mirror)
-
-    def views(pixels: np.ndarray) -> PlainViews:
-        return PlainViews(torch.from_numpy(pixels).to(device.torch_device), preprocessing, key)
-
-    train_views = views(images)
-    names = crawl.source.class_names
-    patches = whitening_patches(train_views)
-    spec = ModelSpec(config["model"], preprocessing.size, preprocessing.channels, len(names), patches)
-    every = np.arange(len(rows))
-    problem = Problem(names, labels, every, every[:0], spec, key, Memory(len(rows)))
-    method = build(find_method(config["method"]), problem, {})
-    method.to(device.torch_device).to(memory_format=torch.channels_last)
-    plain_trainer(method, problem, train_views, device, _Deaf(), config).run()
-    observe = lambda batch: {"probs": method.predict(batch)}  # noqa: E731
-    found = survey(observe, method, views(np.ascontiguousarray(asked)), len(asked), device.autocast)
-    return np.asarray(found.probs)
+    training = PlainTraining(crawl.images[rows], labels, crawl.source.class_names, crawl.mirror, config, key)
+    training.trainer(_Deaf()).run()
+    return training.probs(training.views(asked))
 
 
 def _believed(of_crawl: str, learner: str, key: int, rows: np.ndarray) -> np.ndarray:

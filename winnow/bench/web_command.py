@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from winnow.bench.cells import Cell
-from winnow.bench.folder import default_workers, grid_folder, several
+from winnow.bench.folder import default_workers, grid_folder
+from winnow.bench.phrases import several
 from winnow.bench.runner import CellProgress, check_limits, run_cells
 from winnow.bench.shared import prepare
 from winnow.bench.study import Study, Telling, studied

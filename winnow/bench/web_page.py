@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from winnow.bench.phrases import unbreakable
 from winnow.bench.web_plots import annotation_plot, cap_plot, change_plot, noise_by_rank_plot
 from winnow.bench.web_words import interval, recall_remark
 from winnow.report import words
@@ -185,4 +186,4 @@ def _settings(summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 
 def _unbroken(sentence: str) -> str:
-    return re.sub(r"(?<=[ (])-(?=[0-9])", words.MINUS, sentence.replace(" %", f"{words.NO_BREAK}%"))
+    return re.sub(r"(?<=[ (])-(?=[0-9])", words.MINUS, unbreakable(sentence))

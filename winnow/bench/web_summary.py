@@ -7,7 +7,8 @@ from typing import Any
 
 from winnow.bench.cells import canonical
 from winnow.bench.learner import Learner
-from winnow.bench.mislabel_numbers import ByRepeat, binomial_error, estimate, paired
+from winnow.bench.mislabel_numbers import ByRepeat, binomial_error, estimate, interval, paired
+from winnow.bench.mislabel_summary import machine_line
 from winnow.bench.web_crawl import CRAWL
 from winnow.bench.web_sets import STRATEGIES
 from winnow.bench.web_words import part_name, sentences
@@ -53,7 +54,7 @@ def summarised(records: Sequence[Record]) -> dict[str, Any]:
             if "error" in record
         ],
         "seconds": round(sum(record.get("times", {}).get("seconds", 0.0) for record in finished), 1),
-        "machines": sorted({_machine(record) for record in finished}),
+        "machines": sorted({machine_line(record) for record in finished}),
         "crawl": crawl,
         "rows": [_row(part, results, found) for part, results in found.values()],
         "copies": _copies(found),
@@ -109,9 +110,7 @@ def _row(part: Part, results: Mapping[int, Record], found: Found) -> dict[str, A
         "name": part_name(part),
         "images": some["images"],
         "repeats": accuracy.repeats,
-        "accuracy": accuracy.mean,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
+        **interval("accuracy", accuracy),
         "test_error": binomial_error(accuracy.mean, some["num_test"]),
         "against": part_name(against) if against else None,
         **_difference("change", found, part, against),
@@ -126,12 +125,7 @@ def _difference(
 ) -> dict[str, Any]:
     """Part minus reference, paired by repeat."""
     values = paired(_accuracies(found, part, measure), _accuracies(found, against, measure)) if against else []
-    value = estimate(values) if values else None
-    return {
-        name: value.mean if value else None,
-        f"{name}_low": value.low if value else None,
-        f"{name}_high": value.high if value else None,
-    }
+    return interval(name, estimate(values) if values else None)
 
 
 def _copies(found: Found) -> dict[str, Any] | None:
@@ -159,7 +153,11 @@ def _caps(found: Found) -> list[dict[str, Any]]:
                 {
                     "cap": cap,
                     "images": next(iter(found[canonical(by["rank"])][1].values()))["images"],
-                    **{f"{name}_{key}": value for name in by for key, value in _interval(values[name]).items()},
+                    **{
+                        f"{name}_{key}": value
+                        for name in by
+                        for key, value in interval("accuracy", estimate(values[name])).items()
+                    },
                     **_difference("gain", found, by["rank"], by["random"]),
                     **_difference("against_all", found, by["rank"], {"name": "filtered"}),
                     "noise_by_rank": next(iter(found[canonical(by["rank"])][1].values()))["noise_left"],
@@ -182,13 +180,9 @@ def _annotation(found: Found) -> list[dict[str, Any]]:
                         "budget": budget,
                         "by": by,
                         "repeats": len(values),
-                        **_interval(values),
+                        **interval("accuracy", estimate(values)),
                         **_difference("gain", found, part, {"name": "filtered"}),
-                        **(
-                            _difference("over_random", found, part, {**part, "by": "random"})
-                            if by != "random"
-                            else {"over_random": None, "over_random_low": None, "over_random_high": None}
-                        ),
+                        **_difference("over_random", found, part, {**part, "by": "random"} if by != "random" else None),
                         "wrong_found": sum(result["asked_wrong"] for result in results) / len(values),
                     }
                 )
@@ -209,19 +203,8 @@ def _noise(found: Found) -> list[dict[str, Any]]:
                     "to": start,
                     "added": next(iter(results.values()))["images"] - start,
                     "repeats": len(results),
-                    **_interval(list(_accuracies(found, part).values())),
+                    **interval("accuracy", estimate(list(_accuracies(found, part).values()))),
                     **_difference("change", found, part, base),
                 }
             )
     return rows
-
-
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-    value = estimate(values)
-    return {"accuracy": value.mean, "accuracy_low": value.low, "accuracy_high": value.high}
-
-
-def _machine(record: Record) -> str:
-    machine = record.get("machine", {})
-    names = ("cpu", "cores", "python", "torch", "commit")
-    return ", ".join(f"{name} {machine[name]}" for name in names if machine.get(name))

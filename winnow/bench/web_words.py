@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from winnow.bench.folder import several
+from winnow.bench.phrases import WIDTH, several
 
-WIDTH = 80
 Row = Mapping[str, Any]
 Part = Mapping[str, Any]
 

@@ -205,7 +205,7 @@ def _tell(found: Study, sentences: Sequence[str], lines: Sequence[str], *, json_
     """Prints what was found; an error where trainings failed."""
     from textwrap import wrap
 
-    from winnow.bench.mislabel_words import WIDTH
+    from winnow.bench.phrases import WIDTH
     from winnow.cli.terminal import bold, next_step
     from winnow.errors import WinnowError
 
