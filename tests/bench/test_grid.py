@@ -208,6 +208,37 @@ def test_without_noise_labels_stay_and_a_known_rate_is_told(digits):
     assert told["realised_rate"] == pytest.approx(0.2, abs=0.01)
 
 
+def test_checked_labels_are_right_verified_and_about_as_many_of_each_class(digits):
+    noise = {"kind": "symmetric", "rate": 0.5, "seed": 3}
+    noisy, _ = with_noise(digits.train, noise)
+    found, told = with_noise(digits.train, {**noise, "verified": 100})
+    more, _ = with_noise(digits.train, {**noise, "verified": 120})
+
+    wrong = found.clean_labels.wrong(found.noisy_labels)
+    assert found.verified.sum() == 100
+    assert not wrong[found.verified].any()
+    assert (found.noisy_labels == noisy.noisy_labels)[~found.verified].all()
+    assert np.bincount(found.noisy_labels[found.verified]).tolist() == [10] * 10
+    assert more.verified[found.verified].all()
+    assert told["realised_rate"] == pytest.approx(wrong.mean())
+    assert told["convention"].endswith("; 100 labels checked")
+
+
+def test_labels_can_be_checked_where_they_stand_as_given(digits):
+    noisy, _ = with_noise(digits.train, {"kind": "pair", "rate": 0.2, "seed": 0})
+    found, told = with_noise(noisy, {"kind": "none", "verified": 50, "seed": 1})
+    assert not found.clean_labels.wrong(found.noisy_labels)[found.verified].any()
+    assert told["convention"] == "labels as given; 50 labels checked"
+    with pytest.raises(InputError, match="90000 labels cannot be checked, the truth is known of 1"):
+        with_noise(noisy, {"kind": "none", "verified": 90_000})
+
+
+@pytest.mark.parametrize("number", [0, 0.5, True, "10"])
+def test_the_number_of_checked_labels_must_be_one(number):
+    with pytest.raises(UsageError, match="verified must be a number of images"):
+        made_grid(SMALL | {"noise": {"kind": "none", "verified": number}}, "trial")
+
+
 def test_a_cell_trains_and_tells_everything_twice_the_same(monkeypatch, digits):
     few = np.arange(0, len(digits.train), 6)
     from winnow.data.rows import subset

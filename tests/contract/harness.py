@@ -109,7 +109,7 @@ def build(
     rows = np.flatnonzero(~without_label(labels))
     spec = ModelSpec(model, images.shape[1], images.shape[3], num_classes)
     names = tuple(str(k) for k in range(num_classes))
-    problem = Problem(names, labels, rows[8:], rows[:8], spec, seed, memory)
+    problem = Problem(names, labels, rows[8:], rows[:8], spec, seed, memory, rows[8:48])
     built = method(problem, **(options or {}))
     script = script or Script()
     trainer = Trainer(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.harness import build, digits
+from winnow.functional.correction import label_posterior
 from winnow.methods.base import Batch, Moment
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.winnow import (
@@ -21,7 +22,6 @@ from winnow.methods.winnow import (
     Winnow,
     fitted_sharpness,
     forward_loss,
-    label_posterior,
     ramp,
     sharpened,
 )

@@ -164,7 +164,7 @@ def data_label(opening: Mapping[str, Any]) -> str:
 def noise_label(noise: Mapping[str, Any]) -> str:
     """A noise in words."""
     if noise["kind"] == "none":
-        return "labels as given"
+        return "labels as given" + (f", {noise['verified']} verified" if "verified" in noise else "")
     others = [
         f"{name.replace('class_map', 'map')}={_shown(value)}"
         for name, value in noise.items()

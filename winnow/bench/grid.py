@@ -32,7 +32,11 @@ _TRAIN = tuple(item.name for item in fields(Settings) if item.name not in ("meth
 _PUBLISHED = ("method", "data", "noise", "accuracy", "source", "differs")
 _RELATION = ("claim", "better", "than", "data", "noise", "measure", "by")
 _NO_DONORS: Mapping[str, Data] = {}
-_NOISE = ("kind", *(name for name in inspect.signature(make_noise).parameters if name not in ("source", "progress")))
+_NOISE = (
+    "kind",
+    "verified",
+    *(name for name in inspect.signature(make_noise).parameters if name not in ("source", "progress")),
+)
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ def parsed_method(text: str) -> dict[str, Any]:
 
 def _seeded(noise: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Noise follows the seed unless it has its own; without noise there is none, so that clean cells are shared."""
-    return dict(noise) if noise["kind"] == "none" else {"seed": seed, **noise}
+    return dict(noise) if noise == {"kind": "none"} else {"seed": seed, **noise}
 
 
 def _part(item: Mapping[str, Any], noise: Any, train: Mapping[str, Any], name: str) -> Part:
@@ -255,18 +259,19 @@ def _conditions(noise: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]
     kind = noise.get("kind")
     if kind != "none" and kind not in KINDS:
         raise UsageError(f"{name}: no noise of the kind '{kind}'{_hint(str(kind), (*KINDS, 'none'))}")
+    checked = {"verified": noise["verified"]} if "verified" in noise else {}
+    if checked and not (type(noise["verified"]) is int and noise["verified"] > 0):
+        raise UsageError(f"{name}: noise: verified must be a number of images, got {noise['verified']}")
     if kind == "none":
-        if len(noise) > 1:
-            raise UsageError(
-                f"{name}: noise of the kind none takes no {', '.join(key for key in noise if key != 'kind')}"
-            )
-        yield {"kind": "none"}
+        if others := [key for key in noise if key not in ("kind", "verified")]:
+            raise UsageError(f"{name}: noise of the kind none takes no {', '.join(others)}")
+        yield {"kind": "none", **checked}
         return
     rates = noise.get("rate")
     for rate in rates if isinstance(rates, list) else [rates]:
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
             raise UsageError(f"{name}: {kind} noise needs a rate in [0, 1], got {rate}")
-        yield {"kind": "none"} if rate == 0 else {**noise, "rate": float(rate)}
+        yield {"kind": "none", **checked} if rate == 0 else {**noise, "rate": float(rate)}
 
 
 def _train(given: Any, name: str, base: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from winnow.data.source import Source
 from winnow.labels.truth import CleanLabels
 from winnow.noise.donors import MADE
 from winnow.noise.kinds import make_noise
-from winnow.noise.noisy_source import noisy_source
+from winnow.noise.noisy_source import noisy_source, with_checked
 from winnow.train.fit import Settings, fit
 
 _KEPT = (
@@ -89,12 +89,21 @@ def with_noise(source: Source, noise: Mapping[str, Any], donor: Source | None = 
 
     Args:
         source: the collection.
-        noise: `kind`, and what else `make_noise` takes; the kind `none` leaves the labels as they stand.
+        noise: `kind`, and what else `make_noise` takes; the kind `none` leaves the labels as they stand. Of either,
+            `verified` is the number of labels that a person checked, see `with_checked`.
         donor: the collection that `donor_of` names.
 
     Raises:
         UsageError, InputError: see `make_noise`.
     """
+    if "verified" in noise:
+        others = {name: value for name, value in noise.items() if name != "verified"}
+        noisy, told = with_noise(source, others, donor)
+        checked = with_checked(noisy, noise["verified"], noise.get("seed", 0))
+        assert checked.clean_labels is not None
+        wrong = 1 - checked.clean_labels.accuracy(checked.noisy_labels)
+        convention = f"{told['convention']}; {noise['verified']:,} labels checked"
+        return checked, {**told, "realised_rate": wrong, "convention": convention}
     if noise["kind"] == "none":
         truth, labels = source.clean_labels, source.noisy_labels
         if truth is None:

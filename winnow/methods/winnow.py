@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from winnow.functional.correction import forward_losses, label_posterior
 from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem
 from winnow.models.average import WeightAverage
 from winnow.noise.estimate import confident_transition_matrix
@@ -27,16 +28,6 @@ _FLOOR = 1e-4
 def sharpened(beliefs: Float[Tensor, "batch classes"], sharpness: float) -> Float[Tensor, "batch classes"]:
     """softmax(sharpness * log beliefs), eq. (3): training on noise makes beliefs too soft."""
     return F.softmax(sharpness * (beliefs + _FLOOR).log(), dim=1)
-
-
-def label_posterior(
-    beliefs: Float[Tensor, "batch classes"],
-    noisy_labels: Int[Tensor, " batch"],
-    transition_matrix: Float[Tensor, "classes classes"],
-) -> Float[Tensor, "batch classes"]:
-    """P(true class | image, given label): belief times the chance of this label for that class, eq. (6)."""
-    joint = beliefs * transition_matrix.T[noisy_labels]
-    return joint / joint.sum(dim=1, keepdim=True)
 
 
 def fitted_sharpness(
@@ -72,7 +63,7 @@ def forward_loss(
         return F.nll_loss(log_probs, noisy_labels, reduction="none")
     identity = torch.eye(len(transition_matrix), device=log_probs.device)
     blend = (1 - share) * identity + share * transition_matrix
-    return -torch.logsumexp(log_probs + blend.log().T[noisy_labels], dim=1)
+    return forward_losses(log_probs, noisy_labels, blend)
 
 
 def ramp(fraction: float, start: float, end: float) -> float:
