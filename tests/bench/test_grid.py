@@ -16,6 +16,8 @@ from winnow.bench.shared import Data
 from winnow.bench.verdicts import judged
 from winnow.data.open import open_source
 from winnow.errors import InputError, UsageError
+from winnow.methods import METHODS
+from winnow.methods.base import Need
 
 SMALL = {"data": ["digits"], "method": ["winnow"], "noise": [{"kind": "symmetric", "rate": 0.4}], "seeds": 2}
 
@@ -56,7 +58,21 @@ def test_what_is_unknown_is_refused_with_what_was_meant(content, told):
 def test_a_class_map_that_does_not_fit_is_told_before_anything_runs(digits):
     grid = made_grid(SMALL | {"noise": [{"kind": "asymmetric", "rate": 0.4, "class_map": "cat:dog"}]}, "trial")
     with pytest.raises(UsageError, match="no class 'cat'"):
-        grid.check_noise([digits])
+        grid.check([digits])
+
+
+def test_an_option_out_of_its_range_is_told_before_anything_runs(digits):
+    grid = made_grid(SMALL | {"method": [{"name": "bootstrap-soft", "set": {"beta": 3}}]}, "trial")
+    with pytest.raises(UsageError, match=r"beta must lie in \[0, 1\], got 3"):
+        grid.check([digits])
+
+
+def test_a_method_without_what_it_needs_is_told_before_anything_runs(digits, monkeypatch):
+    monkeypatch.setattr(METHODS["bootstrap-soft"], "needs", frozenset({Need.VERIFIED}))
+    content = SMALL | {"method": ["bootstrap-soft"], "noise": [{"kind": "pair", "rate": 0.2}]}
+    with pytest.raises(UsageError, match="--method bootstrap-soft needs verified labels; digits has none"):
+        made_grid(content, "trial").check([digits])
+    made_grid(content | {"noise": [{"kind": "pair", "rate": 0.2, "verified": 20}]}, "trial").check([digits])
 
 
 def test_the_plain_control_and_each_methods_fair_control_stand_beside():
@@ -308,7 +324,7 @@ def test_a_cell_is_known_by_its_donors_too_and_a_cell_without_them_is_not(tmp_pa
 
     def keys():
         opened = {donors: shared.prepare(shared.donor_opening(donors), tmp_path / "work")}
-        grid.check_noise(data, opened)
+        grid.check(data, opened)
         return [cell.key for cell in grid.cells(data, opened) if cell.config["seed"] == 0]
 
     before = keys()

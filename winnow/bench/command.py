@@ -200,7 +200,7 @@ def run_grid(
     with grid_folder(out, [part.opening for part in grid.parts]) as (results, work):
         data = [prepare(part.opening, work, root=root, progress=progress.stage) for part in grid.parts]
         donors = {name: prepare(donor_opening(name), work, root=root, progress=progress.stage) for name in grid.donors}
-        grid.check_noise(data, donors)
+        grid.check(data, donors)
         cells = grid.cells(data, donors)
         progress.understood("Data", _data_words(grid, data))
         done = sum(results.done(key) for key in {cell.key for cell in cells})

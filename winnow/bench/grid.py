@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from winnow.bench.cells import Cell, canonical, code_version, hashed
 from winnow.bench.comparison import labelled
 from winnow.bench.grid_cell import donor_of, with_noise
 from winnow.bench.shared import OPENING, Data
+from winnow.data.source import Source
 from winnow.errors import InputError, UsageError
-from winnow.methods import find_method, hyperparameters, parsed_hyperparameters
+from winnow.labels.memory import Memory
+from winnow.methods import build, find_method, hyperparameters, parsed_hyperparameters
+from winnow.methods.base import Problem
+from winnow.models import ModelSpec
 from winnow.noise.kinds import KINDS, make_noise
 from winnow.train.device import Device
-from winnow.train.settings import Settings
+from winnow.train.settings import SMALLEST_SIZE, Settings, check_method
 
 FUNCTION = "winnow.bench.grid_cell:run"
 CONTROL = "cross-entropy"
@@ -104,28 +110,33 @@ class Grid:
         found = [donor_of(noise) for part in self.parts for noise in part.noise]
         return [donor for donor in dict.fromkeys(found) if donor is not None]
 
-    def check_noise(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> None:
-        """Makes each noise once, so that a class map that does not fit is told before anything runs.
+    def check(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> None:
+        """Makes each noise and each method once, so that what does not fit is told before anything runs.
 
         Args:
             data: one for each part.
             donors: those of `donors`, by name.
 
         Raises:
-            UsageError, InputError: see `make_noise`.
+            UsageError, InputError: see `make_noise`, `check_method`, `build`.
         """
         for part, opened in zip(self.parts, data, strict=True):
             for noise in part.noise:
                 donor = donor_of(noise)
                 foreign = donors[donor].train if donor is not None else None
-                with_noise(opened.train, _seeded(noise, self.seeds[0]), foreign)
+                source, _ = with_noise(opened.train, _seeded(noise, self.seeds[0]), foreign)
+                problem = _trial(source)
+                for entry in self.entries:
+                    method = find_method(entry.method)
+                    check_method(method, source)
+                    build(method, problem(), entry.options)
 
     def cells(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> list[Cell]:
         """All cells, seed by seed, so that an early stop leaves whole comparisons.
 
         Args:
             data: one for each part, for the fingerprints.
-            donors: see `check_noise`.
+            donors: see `check`.
         """
         return list(self._cells(data, donors))
 
@@ -241,6 +252,15 @@ def parsed_method(text: str) -> dict[str, Any]:
 def _seeded(noise: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Noise follows the seed unless it has its own; without noise there is none, so that clean cells are shared."""
     return dict(noise) if noise == {"kind": "none"} else {"seed": seed, **noise}
+
+
+def _trial(source: Source) -> Callable[[], Problem]:
+    """Makes what a method is built from, with the smallest network: for its options alone."""
+    labels = source.noisy_labels
+    rows = np.flatnonzero(~source.unlabelled)
+    verified = rows[:0] if source.verified is None else np.flatnonzero(source.verified)
+    spec = ModelSpec("mlp", SMALLEST_SIZE, 1, source.num_classes)
+    return lambda: Problem(source.class_names, labels, rows, rows[:0], spec, 0, Memory(len(labels)), verified)
 
 
 def _part(item: Mapping[str, Any], noise: Any, train: Mapping[str, Any], name: str) -> Part:

@@ -15,13 +15,13 @@ import torch
 from winnow import __version__
 from winnow.data.collection import Collection, load, write_quarantine
 from winnow.data.pixels import Backing
-from winnow.data.source import Source, without_label
+from winnow.data.source import Source
 from winnow.data.views import Preprocessing, Views
-from winnow.errors import InputError, Interrupted, UsageError
+from winnow.errors import InputError, Interrupted
 from winnow.labels.memory import Memory
 from winnow.labels.table import write_labels
-from winnow.methods import METHODS, build, find_method, hyperparameters, parsed_hyperparameters
-from winnow.methods.base import Method, Need, Problem
+from winnow.methods import build, find_method, hyperparameters, parsed_hyperparameters
+from winnow.methods.base import Method, Problem
 from winnow.models import ModelSpec, Network, default_model, network_class
 from winnow.models.frozen import FrozenSpec
 from winnow.models.weights import Weights
@@ -37,7 +37,7 @@ from winnow.train.predictor import save_predictor
 from winnow.train.progress import Progress
 from winnow.train.record import Stages, config_record, keep_config
 from winnow.train.run_folder import RunFolder
-from winnow.train.settings import FEW_STEPS, Settings, default_method
+from winnow.train.settings import FEW_STEPS, Settings, check_method, default_method
 from winnow.train.starting import normalised, tell_weights
 from winnow.train.trainer import Diverged, Stopped, Trainer
 
@@ -81,7 +81,7 @@ class Session:
             self.weights = Weights.read(Path(self.settings.weights)).of_classes(self.source.class_names)
         device = self._device(resume)
         torch.set_num_threads(device.threads)
-        self._check_task()
+        check_method(self.method_class, self.source)
         with self.stages("reading"):
             collection = load(
                 self.source,
@@ -125,7 +125,6 @@ class Session:
             examples.verified,
         )
         method = build(self.method_class, problem, self.hyperparameters)
-        self._check_needs(method, labels)
         method.to(device.torch_device).to(memory_format=torch.channels_last)
         test = self._test_set(preprocessing, device)
         if self.weights is not None:
@@ -188,14 +187,6 @@ class Session:
         if data.is_dir() and self.folder.path.resolve().is_relative_to(data.resolve()):
             raise InputError(f"{self.folder.path} lies inside {data}: it would become a class; name another --out")
 
-    def _check_task(self) -> None:
-        if self.source.is_multilabel and not self.method_class.multilabel:
-            able = ", ".join(name for name, method in METHODS.items() if method.multilabel)
-            raise UsageError(
-                f"--method {self.settings.method} needs one class an image, {self.source.address} has several; "
-                f"these learn from several: {able}"
-            )
-
     def _backing(self) -> Backing:
         return Backing(True if self.settings.stream else None, self.folder.path)
 
@@ -234,16 +225,6 @@ class Session:
     def _all_hyperparameters(self) -> dict[str, Any]:
         defaults = {name: p.default for name, p in hyperparameters(self.method_class).items()}
         return {**defaults, **self.hyperparameters}
-
-    def _check_needs(self, method: Method, labels: np.ndarray) -> None:
-        here = {
-            Need.UNLABELLED: bool(without_label(labels).any()),
-            Need.VERIFIED: self.source.verified is not None and bool(self.source.verified.any()),
-        }
-        missing = [need for need in method.needs if not here.get(need)]
-        if missing:
-            wants = " and ".join(need.value for need in missing)
-            raise UsageError(f"--method {self.settings.method} needs {wants}; {self.source.address} has none")
 
     def _test_set(self, preprocessing: Preprocessing, device: Device) -> TestSet | None:
         if self.test_source is None:

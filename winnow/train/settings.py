@@ -9,6 +9,8 @@ from typing import Any
 
 from winnow.data.source import Source
 from winnow.errors import UsageError
+from winnow.methods import METHODS
+from winnow.methods.base import Method, Need
 
 SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
 """Of images, in pixels."""
@@ -73,3 +75,25 @@ def default_method(source: Source) -> str:
     """The method for a collection when none is named: told to the person, never hidden."""
     # Of those that learn from several classes, smoothing lost the least to wrong cells.
     return "label-smoothing" if source.is_multilabel else "winnow"
+
+
+def check_method(method: type[Method], source: Source) -> None:
+    """Refuses a method that cannot learn from a source.
+
+    Raises:
+        UsageError: an image has several classes, and the method knows one only; or what the method needs is not there.
+    """
+    if source.is_multilabel and not method.multilabel:
+        able = ", ".join(name for name, other in METHODS.items() if other.multilabel)
+        raise UsageError(
+            f"--method {method.name} needs one class an image, {source.address} has several; "
+            f"these learn from several: {able}"
+        )
+    here = {
+        Need.UNLABELLED: bool(source.unlabelled.any()),
+        Need.VERIFIED: source.verified is not None and bool(source.verified.any()),
+    }
+    missing = [need for need in method.needs if not here.get(need)]
+    if missing:
+        wants = " and ".join(need.value for need in missing)
+        raise UsageError(f"--method {method.name} needs {wants}; {source.address} has none")
