@@ -41,10 +41,13 @@ class TestSet:
         self.labels = labels
         self.autocast = autocast
         self.task = task_of(labels)
+        self.latest: np.ndarray | None = None
+        """What `probs` gave last; None before."""
 
     def probs(self, method: Method) -> np.ndarray:
         """Class probabilities, (N, K)."""
-        return predicted(method, self.views, self.autocast).probs
+        self.latest = predicted(method, self.views, self.autocast).probs
+        return self.latest
 
     def accuracy(self, probs: np.ndarray) -> float:
         """Share of known labels (cells) that are decided right."""

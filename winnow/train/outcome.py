@@ -121,7 +121,8 @@ def summarised(
     doubted = doubts(beliefs, labels)
     last = recorder.lines[-1] if recorder.lines else {}
     best = recorder.best()
-    test_probs = test.probs(method) if test else None
+    # The last epoch has measured them; a run that resumes after it has not.
+    test_probs = None if test is None else test.probs(method) if test.latest is None else test.latest
     result: dict[str, Any] = {
         "task": problem.task.name,
         "method": getattr(method, "name", type(method).__name__),
