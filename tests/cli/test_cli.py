@@ -106,6 +106,23 @@ def test_a_folder_of_photographs_trains_and_predicts(tmp_path, capsys):
     assert sum(rows[0]["probabilities"]) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_methods_own_numbers_stand_beside_their_images(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from winnow.methods.cross_entropy import CrossEntropy\n\n\n"
+        "class Mine(CrossEntropy):\n"
+        "    def columns(self, survey):\n"
+        "        return {'place': survey.indices / 2}\n"
+    )
+    photos = shapes(tmp_path / "photos")
+    (photos / "disc" / "zero.jpg").write_bytes(b"")
+
+    assert run("train", photos, "--method", "mine.py:Mine", "--epochs", 1, "--out", "a", "--quiet") == 0
+
+    rows = pq.read_table("a/labels.parquet").to_pylist()
+    assert [row["place"] for row in rows if row["issue"] == "unreadable"] == [None]
+    assert [row["place"] for row in rows if row["issue"] != "unreadable"] == [k / 2 for k in range(24)]
+
+
 def test_names_in_a_csv_are_exact_and_formulas_among_them_are_told(tmp_path, capsys):
     names = ("=cmd()", "+a", "-b", "@SUM(A1)", "plain")
     photos = shapes(tmp_path / "photos", names, each=4)

@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from winnow.labels.table import labels_table, write_labels
 
 NAMES = ["a", '=cmd()|"<script>']
 
 
-def table():
+def table(**options):
     return labels_table(
         ids=["x", "y\n<b>", "z"],
         class_names=NAMES,
@@ -23,6 +24,7 @@ def table():
         outlier_score=None,
         issue=["wrong_label", None, "unreadable"],
         reason=["looks like b", None, "empty: the file has no bytes"],
+        **options,
     )
 
 
@@ -53,3 +55,15 @@ def test_the_same_table_gives_the_same_bytes(tmp_path):
     write_labels(table(), tmp_path / "b")
 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_methods_own_numbers_are_the_last_columns():
+    further = table(further={"weight": np.array([0.5, np.nan, 2.0])})
+
+    assert further.column_names == [*table().column_names, "weight"]
+    assert further["weight"].to_pylist() == [0.5, None, 2.0]
+
+
+def test_a_methods_numbers_never_take_the_place_of_a_column():
+    with pytest.raises(ValueError, match="has a column 'label_quality' already"):
+        table(further={"label_quality": np.zeros(3)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ def labels_table(
     outlier_score: np.ndarray | None,
     issue: Sequence[str | None],
     reason: Sequence[str | None],
+    further: Mapping[str, np.ndarray] | None = None,
 ) -> pa.Table:
     """The table of design section 4; class indices -1 and numbers NaN become nulls.
 
@@ -41,6 +42,10 @@ def labels_table(
         outlier_score: (N,), or None where nothing was measured.
         issue: name of the finding, None where there is none.
         reason: a sentence for a person.
+        further: numbers that only some methods give, (N,) each, as last columns by their names.
+
+    Raises:
+        ValueError: one of `further` has the name of another column.
     """
     num = len(ids)
     scores = np.full(num, np.nan) if outlier_score is None else outlier_score
@@ -64,6 +69,10 @@ def labels_table(
         columns["doubted_label"] = _sets(doubted)
         flat = _numbers(label_quality.reshape(-1))
         columns["label_quality_by_class"] = pa.FixedSizeListArray.from_arrays(flat, given_label.shape[1])
+    for name, values in (further or {}).items():
+        if name in columns:
+            raise ValueError(f"labels.parquet has a column {name!r} already")
+        columns[name] = _numbers(values)
     metadata = {"class_names": json.dumps(list(class_names)), "winnow_schema_version": str(SCHEMA_VERSION)}
     return pa.table(columns).replace_schema_metadata(metadata)
 

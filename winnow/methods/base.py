@@ -301,6 +301,14 @@ class Method(nn.Module):
         """
         return None
 
+    def columns(self, survey: Survey) -> Mapping[str, Float[np.ndarray, " n"]]:
+        """What else the method found out about each image, by name: further columns of `labels.parquet`.
+
+        Asked once, after training, with the same view as `beliefs`; in source order, NaN where nothing is known of an
+        image.
+        """
+        return {}
+
     def parameter_groups(self, parameters: Sequence[Parameter]) -> list[dict]:
         """Groups for the optimiser, with own `lr` factors (`lr_scale`) or decay where a paper wants them."""
         return [{"params": list(parameters)}]

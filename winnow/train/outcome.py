@@ -58,6 +58,7 @@ def tabled(
         outlier_score=None if beliefs.outlier_score is None else spread(beliefs.outlier_score, np.nan),
         issue=issue,
         reason=reason,
+        further={name: spread(values, np.nan) for name, values in method.columns(last_view).items()},
     )
     return beliefs, table
 
