@@ -22,6 +22,10 @@ class InputError(WinnowError):
     exit_code = 4
 
 
+class InvalidInput(InputError, ValueError):
+    """What a caller passed cannot be used; a ValueError too, as callers of numpy and scikit-learn expect."""
+
+
 class MachineError(WinnowError):
     """The machine failed: disk, memory, a lost process."""
 

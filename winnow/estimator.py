@@ -30,9 +30,10 @@ from sklearn.utils.validation import (
 )
 
 from winnow.audit.out_of_fold import class_scores, fitted, has_probabilities, weight_parameter
-from winnow.audit.probabilities import InvalidInput, joint_counts, missing
+from winnow.audit.probabilities import missing
 from winnow.audit.self_cleaning import self_cleaned
-from winnow.errors import InputError, WinnowError
+from winnow.errors import InputError, InvalidInput, WinnowError
+from winnow.noise.confident_joint import joint_counts
 from winnow.noise.estimate import joint_transition_matrix
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from winnow.audit.out_of_fold import (
     stratified_folds,
     weight_parameter,
 )
-from winnow.audit.probabilities import InvalidInput
 from winnow.audit.self_cleaning import label_posterior, self_cleaned
+from winnow.errors import InvalidInput
 
 
 class Memory(ClassifierMixin, BaseEstimator):

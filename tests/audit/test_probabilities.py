@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from winnow.audit.probabilities import InvalidInput, checked_probabilities
-from winnow.errors import InputError
+from winnow.audit.probabilities import checked_probabilities
+from winnow.errors import InputError, InvalidInput
 
 LABELS = [0, 1, 1, 0]
 PROBS = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.5, 0.5]])

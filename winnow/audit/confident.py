@@ -1,8 +1,7 @@
 """Confident learning: which given labels are wrong, from out-of-sample class probabilities.
 
-Northcutt, Jiang & Chuang, JAIR 2021, pruning by noise rate. A probability is confident if it reaches the mean of its
-class among the images that carry that label. Counting the confident ones gives the joint distribution of given and
-true labels, and with it how many labels of each kind are wrong: those with the largest margins.
+Northcutt, Jiang & Chuang, JAIR 2021, pruning by noise rate. The confident joint tells how many labels of each kind are
+wrong: those with the largest margins.
 """
 
 from __future__ import annotations
@@ -13,19 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from winnow.audit.probabilities import (
-    CHUNK_VALUES,
-    CheckedProbabilities,
-    InvalidInput,
-    checked_probabilities,
-    chunks,
-    joint_counts,
-)
+from winnow.audit.probabilities import CheckedProbabilities, checked_probabilities
+from winnow.errors import InvalidInput
+from winnow.noise.confident_joint import CHUNK_VALUES, calibrated_joint, confident_joint
 
-_ABSENT = 2.0
-"""Threshold of a class that nobody was given: no probability reaches it."""
-_TOLERANCE = 1e-6
-_LEAST_THRESHOLD = 1e-7
 _GATHERED = 8 * CHUNK_VALUES
 
 RANKINGS = ("self_confidence", "normalized_margin")
@@ -104,60 +94,10 @@ def confident_learning(checked: CheckedProbabilities, *, chunk_rows: int | None 
     if not (labels >= 0).any():
         raise InvalidInput("labels: all are missing")
     quality = np.where(labels >= 0, probs[np.arange(len(labels)), labels], np.nan)
-    joint = calibrated_joint(confident_joint(checked, chunk_rows=chunk_rows), np.bincount(labels[labels >= 0]))
+    counts = confident_joint(labels, probs, predicted=checked.predicted, chunk_rows=chunk_rows)
+    joint = calibrated_joint(counts, np.bincount(labels[labels >= 0]))
     pruned = _pruned(checked, prune_counts(joint))
     return LabelIssues(pruned & (checked.predicted != labels), quality, checked.predicted, joint)
-
-
-def confident_thresholds(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Mean probability of each class among the rows with that label, float64 (K,); 2 for an absent class."""
-    rows = np.flatnonzero(labels >= 0)
-    given = labels[rows]
-    counts = np.bincount(given, minlength=probs.shape[1])
-    sums = np.bincount(given, weights=probs[rows, given], minlength=probs.shape[1])
-    return np.where(counts > 0, np.maximum(sums / np.maximum(counts, 1), _LEAST_THRESHOLD), _ABSENT)
-
-
-def confident_joint(checked: CheckedProbabilities, *, chunk_rows: int | None = None) -> np.ndarray:
-    """Counts of labelled rows with a confident class, (K, K): entry (i, j) = given label i, confident class j.
-
-    A row with several confident classes counts for its most probable class; the diagonal is at least one.
-    """
-    labels, probs, predicted = checked.labels, checked.probs, checked.predicted
-    classes = probs.shape[1]
-    thresholds = (confident_thresholds(labels, probs) - _TOLERANCE).astype(probs.dtype)
-    believed = np.where(labels >= 0, predicted, -1)
-    # Where the most probable class is confident it is the answer; only the other rows are looked at as a whole.
-    unsure = np.flatnonzero((labels >= 0) & (probs[np.arange(len(labels)), predicted] < thresholds[predicted]))
-    for part in chunks(len(unsure), classes, chunk_rows):
-        rows = unsure[part]
-        confident = probs[rows] >= thresholds
-        number = confident.sum(axis=1)
-        believed[rows] = np.select([number == 0, number == 1], [-1, confident.argmax(axis=1)], predicted[rows])
-    counted = believed >= 0
-    joint = joint_counts(labels[counted], believed[counted], classes)
-    np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
-    return joint
-
-
-def calibrated_joint(joint: np.ndarray, label_counts: np.ndarray) -> np.ndarray:
-    """A confident joint scaled to all labelled rows: whole numbers, row i sums to the count of label i.
-
-    Args:
-        joint: counts (K, K), row = given label, diagonal at least one.
-        label_counts: rows with each label, up to (K,).
-    """
-    counts = np.zeros(len(joint))
-    counts[: len(label_counts)] = label_counts
-    scaled = joint / joint.sum(axis=1, keepdims=True) * counts[:, None]
-    rounded = np.rint(scaled)
-    remainder = np.rint(counts - rounded.sum(axis=1)).astype(np.int64)
-    for row in np.flatnonzero(remainder):
-        # The entries that rounding changed most give way.
-        order = np.argsort(scaled[row] - rounded[row], kind="stable")
-        step = int(np.sign(remainder[row]))
-        rounded[row, order[::-step][: abs(remainder[row])]] += step
-    return rounded.astype(np.int64)
 
 
 def prune_counts(joint: np.ndarray) -> np.ndarray:

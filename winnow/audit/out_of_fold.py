@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing as rows_of
 from sklearn.utils.validation import has_fit_parameter
 
-from winnow.audit.probabilities import InvalidInput
 from winnow.data.randomness import permutation, stream_key
+from winnow.errors import InvalidInput
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from winnow.errors import InputError
-
-CHUNK_VALUES = 2**18
-"""Probabilities looked at together: small enough for a processor's cache."""
+from winnow.errors import InvalidInput
+from winnow.noise.confident_joint import chunks, joint_counts
 
 _SHOWN = 10
 _EXACT, _ROUNDED = 1e-4, 1e-2
 """How far from one a row may sum: within the first it is used as it is, within the second it is rescaled."""
 _DECISIVE, _REMARKABLE = 1e-6, 1e-2
 """How often chance may make it look as if columns had changed places, for an error and for a note."""
-
-
-class InvalidInput(InputError, ValueError):
-    """What a caller passed cannot be used; a ValueError too, as callers of numpy and scikit-learn expect."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +121,6 @@ def _is_missing(value: object) -> bool:
         return True
     # pandas' NA refuses to be compared, and pandas need not be there.
     return not value.strip() if isinstance(value, str) else type(value).__name__ == "NAType"
-
-
-def chunks(num: int, classes: int, chunk_rows: int | None) -> Iterator[slice]:
-    """Slices of rows, in order."""
-    step = chunk_rows or max(1, CHUNK_VALUES // classes)
-    return (slice(start, min(start + step, num)) for start in range(0, num, step))
-
-
-def joint_counts(labels: np.ndarray, others: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (K, K) of two labels a row, none missing: entry (i, j) = `labels` i, `others` j."""
-    return np.bincount(labels * classes + others, minlength=classes**2).reshape(classes, classes)
 
 
 def named_rows(rows: np.ndarray) -> str:
