@@ -47,6 +47,8 @@ def digits():
         (SMALL | {"data": []}, "no data"),
         (SMALL | {"data": [{"data": "digits", "limt": 3}]}, "no entry 'limt'; did you mean limit?"),
         (SMALL | {"relation": [{"beter": "winnow"}]}, "did you mean better?"),
+        (SMALL | {"relation": [{"better": "winnow"}]}, "name either another method"),
+        (SMALL | {"relation": [{"better": "winnow", "than": "x", "at_least": 0.9}]}, "name either another method"),
     ],
 )
 def test_what_is_unknown_is_refused_with_what_was_meant(content, told):
@@ -196,7 +198,7 @@ def test_every_shipped_grid_is_well_formed_in_every_size(path):
         labels = {entry.label for entry in grid.entries}
         kinds = {json.dumps(noise, sort_keys=True) for part in grid.parts for noise in part.noise}
         for relation in grid.relations:
-            assert {relation["better"], relation["than"]} <= labels
+            assert {relation["better"], relation.get("than", relation["better"])} <= labels
             assert json.dumps(relation["noise"], sort_keys=True) in kinds
         for row in grid.published:
             assert row["source"]

@@ -6,6 +6,7 @@ import csv
 import io
 import statistics
 
+import numpy as np
 import pytest
 
 from tests.report.conftest import checked_page
@@ -157,6 +158,16 @@ def test_relations_are_judged_by_the_mean_difference(records):
     verdicts = judged(relations, conditions)
     assert [verdict.word for verdict in verdicts] == ["holds", "does not hold", "holds", "not measured"]
     assert verdicts[2].claim == "not far behind"
+
+
+def test_a_relation_to_no_other_method_is_judged_by_the_mean_value(records):
+    noise = {"kind": "symmetric", "rate": 0.4}
+    bars = (np.mean(OURS) - 0.001, np.mean(OURS) + 0.001)
+    relations = [{"better": "winnow", "noise": noise, "at_least": bar} for bar in bars]
+    verdicts = judged(relations, compared(records, CONTROLS))
+    assert [verdict.word for verdict in verdicts] == ["holds", "does not hold"]
+    assert verdicts[0].differences == list(OURS)
+    assert verdicts[0].claim == "winnow, symmetric 0.4"
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["cross-entropy"], {"views": "strong", "mixup": 1.0, "averaging": True}),
     (METHODS["label-smoothing"], {"rate": -0.2, "warmup_epochs": 1, "prior": "marginals"}),
     (METHODS["bootstrap-sharp"], {"sharpness": 0.0}),
+    (METHODS["forward"], {"estimator": "verified", "restart": False}),
+    (METHODS["forward"], {"estimator": "anchor"}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 NAMES = [method.name + ("+" if options else "") for method, options in CASES]

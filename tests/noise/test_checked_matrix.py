@@ -1,10 +1,12 @@
 """Transition matrices from outside: what is refused, in which words, and how a matrix is judged."""
 
+import json
+
 import numpy as np
 import pytest
 
 from winnow.errors import InputError
-from winnow.noise.checked_matrix import checked_transition_matrix, matrix_health
+from winnow.noise.checked_matrix import checked_transition_matrix, matrix_health, read_transition_matrix
 
 MATRIX = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.0, 0.0, 1.0]])
 
@@ -52,3 +54,54 @@ def test_a_class_that_mostly_gets_another_label_is_told():
 
 def test_a_matrix_with_equal_rows_cannot_be_undone():
     assert matrix_health(np.full((3, 3), 1 / 3)).condition_number == np.inf
+
+
+WRITERS = {
+    "t.npy": lambda path: np.save(path, MATRIX),
+    "t.csv": lambda path: np.savetxt(path, MATRIX, delimiter=", "),
+    "t.json": lambda path: path.write_text(json.dumps(MATRIX.tolist())),
+    "noise.json": lambda path: path.write_text(json.dumps({"rate": 0.2, "transition_matrix": MATRIX.tolist()})),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_matrix_is_read_from_a_file(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    np.testing.assert_allclose(read_transition_matrix(tmp_path / name, 3), MATRIX, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", "", r"shape \(0, 0\); 3 classes need \(3, 3\)"),
+        ("t.csv", "a,b,c\n1,0,0\n0,1,0\n0,0,1\n", "cannot be read as csv: could not convert string 'a'"),
+        ("t.csv", "1,0,0\n0,1\n", "cannot be read as csv"),
+        ("t.csv", "1,0\n0,1\n", r"shape \(2, 2\)"),
+        ("t.csv", "\u00e9", "cannot be read as csv"),
+        ("t.json", "[[1, 0", "cannot be read as json"),
+        ("t.json", '{"transition_matrix": null}', "it names no transition_matrix"),
+        ("t.npy", "no array", "cannot be read as npy"),
+        ("t.npy", "", "cannot be read as npy"),
+        ("t.txt", "1,0", "a file that ends in .npy, .csv, .json is needed"),
+        ("t", "1,0", "a file that ends in .npy, .csv, .json is needed"),
+    ],
+)
+def test_a_file_that_holds_none_is_named_in_one_line(name, content, words, tmp_path):
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=words) as caught:
+        read_transition_matrix(tmp_path / name, 3)
+    assert str(caught.value).startswith(f"transition_matrix={tmp_path / name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_objects_are_not_read(tmp_path):
+    np.save(tmp_path / "t.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="cannot be read as npy"):
+        read_transition_matrix(tmp_path / "t.npy", 3)
+
+
+@pytest.mark.parametrize("name", ["none.csv", "folder.csv"])
+def test_a_missing_file_is_named(name, tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"No such file|Is a directory"):
+        read_transition_matrix(tmp_path / name, 3)

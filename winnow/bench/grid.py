@@ -36,7 +36,7 @@ _DATA = ("data", "test", "test_label_column", *OPENING, "noise", "train")
 _METHOD = ("name", "set")
 _TRAIN = tuple(item.name for item in fields(Settings) if item.name not in ("method", "seed", "hyperparameters"))
 _PUBLISHED = ("method", "data", "noise", "accuracy", "source", "differs")
-_RELATION = ("claim", "better", "than", "data", "noise", "measure", "by")
+_RELATION = ("claim", "better", "than", "data", "noise", "measure", "by", "at_least")
 _NO_DONORS: Mapping[str, Data] = {}
 _NOISE = (
     "kind",
@@ -223,6 +223,9 @@ def made_grid(content: Mapping[str, Any], name: str, *, seeds: int | None = None
         (p, _PUBLISHED, "published") for p in published
     ]:
         _check_names(item, known, f"{name}: {what}")
+    for relation in relations:
+        if ("than" in relation) == ("at_least" in relation):
+            raise UsageError(f"{name}: relation: name either another method (than, by) or a value (at_least)")
     title = str(content.get("title", name))
     return Grid(
         name, title, str(content.get("about", "")), parts, entries, controls, chosen, tuple(published), tuple(relations)

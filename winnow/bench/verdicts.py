@@ -17,7 +17,7 @@ class Verdict:
     Attributes:
         claim: in words.
         at_least: the mean difference that is asked for, as a fraction; negative where falling behind is allowed.
-        differences: seed by seed.
+        differences: seed by seed; where no other method is named, the values themselves.
     """
 
     claim: str
@@ -42,7 +42,8 @@ class Verdict:
 
 def judged(relations: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> list[Verdict]:
     """Every relation of a grid: `better` minus `than`, seed by seed, in `measure` (by default the last epoch's test
-    accuracy) under `noise` (on `data`, where a grid has several), at least `by`."""
+    accuracy) under `noise` (on `data`, where a grid has several), at least `by`; without `than` the value of `better`
+    itself, at least `at_least`."""
     return [_judged(relation, conditions) for relation in relations]
 
 
@@ -55,10 +56,15 @@ def _judged(relation: Mapping[str, Any], conditions: Sequence[Condition]) -> Ver
             "data", condition.data.split(",")[0]
         ):
             continue
-        better, than = condition.row(relation["better"]), condition.row(relation["than"])
-        if better and than:
-            ours, theirs = better.values(measure), than.values(measure)
+        better = condition.row(relation["better"])
+        if better is None:
+            continue
+        ours = better.values(measure)
+        if "than" not in relation:
+            differences += ours.values()
+        elif than := condition.row(relation["than"]):
+            theirs = than.values(measure)
             differences += [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    by = float(relation.get("by", 0.0))
-    claim = relation.get("claim", f"{relation['better']} against {relation['than']}" + (f", {noise}" if noise else ""))
-    return Verdict(str(claim), by, differences)
+    against = f" against {relation['than']}" if "than" in relation else ""
+    claim = relation.get("claim", f"{relation['better']}{against}" + (f", {noise}" if noise else ""))
+    return Verdict(str(claim), float(relation.get("by" if against else "at_least", 0.0)), differences)

@@ -32,6 +32,28 @@ def forward_losses(
     return -torch.logsumexp(log_probs + transition_matrix.log().T[noisy_labels], dim=1)
 
 
+def backward_losses(
+    log_probs: Float[Tensor, "batch classes"],
+    noisy_labels: Int[Tensor, " batch"],
+    inverse_matrix: Float[Tensor, "classes classes"],
+) -> Float[Tensor, " batch"]:
+    """-sum_k T^-1[y, k] log p(k): in the mean over the noisy label of an image, its cross-entropy on the true one.
+
+    The gradient with respect to the logits is p - T^-1[y, :]: cross-entropy with a soft label, whose entries sum to one
+    but may be negative. So the loss has no lower bound, and a large network can lower it for ever.
+
+    Args:
+        log_probs: of the true class.
+        noisy_labels: as annotated.
+        inverse_matrix: T^-1, inverted once.
+
+    Returns:
+        The loss of each sample, in nats.
+    """
+    # Elementwise: a matrix product would be cut to 8 bits of mantissa where networks run in bfloat16.
+    return -(inverse_matrix[noisy_labels] * log_probs).sum(dim=1)
+
+
 def label_posterior(
     probs: Float[Tensor, "batch classes"],
     noisy_labels: Int[Tensor, " batch"],

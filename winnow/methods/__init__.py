@@ -15,6 +15,7 @@ from winnow.methods.base import Method
 from winnow.methods.bootstrap import BootstrapHard, BootstrapReconstruction, BootstrapSharp, BootstrapSoft
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.label_smoothing import LabelSmoothing
+from winnow.methods.transition import Backward, Forward
 from winnow.methods.winnow import Winnow
 
 METHODS: Mapping[str, type[Method]] = {
@@ -26,6 +27,8 @@ METHODS: Mapping[str, type[Method]] = {
         BootstrapHard,
         BootstrapSharp,
         BootstrapReconstruction,
+        Forward,
+        Backward,
         Winnow,
     )
 }

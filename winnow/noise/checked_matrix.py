@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +17,9 @@ _ROUNDED = 1e-2
 """How far from one a row may sum: numbers written with few digits. Such rows are rescaled."""
 
 
-def checked_transition_matrix(matrix: ArrayLike, num_classes: int) -> Float[np.ndarray, "classes classes"]:
+def checked_transition_matrix(
+    matrix: ArrayLike, num_classes: int, name: str = "transition_matrix"
+) -> Float[np.ndarray, "classes classes"]:
     """A matrix with entry (i, j) = P(noisy = j given clean = i), as float64, its rows summing to one.
 
     Rows that sum to one within 0.01 are rescaled; nothing else is repaired.
@@ -22,6 +27,7 @@ def checked_transition_matrix(matrix: ArrayLike, num_classes: int) -> Float[np.n
     Args:
         matrix: nested lists or an array, (K, K).
         num_classes: K.
+        name: what messages call it.
 
     Raises:
         InvalidInput: another shape, text, negative or infinite values, or rows that do not sum to one; the message
@@ -30,29 +36,67 @@ def checked_transition_matrix(matrix: ArrayLike, num_classes: int) -> Float[np.n
     try:
         values = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"transition_matrix: {num_classes} rows of {num_classes} numbers are needed") from error
+        raise InvalidInput(f"{name}: {num_classes} rows of {num_classes} numbers are needed") from error
     if values.shape != (num_classes, num_classes):
         raise InvalidInput(
-            f"transition_matrix: shape {values.shape}; {num_classes} classes need ({num_classes}, {num_classes}), one "
+            f"{name}: shape {values.shape}; {num_classes} classes need ({num_classes}, {num_classes}), one "
             "row for each true class"
         )
     bad = ~np.isfinite(values) | (values < 0)
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise InvalidInput(
-            f"transition_matrix: row {row}, column {column} is {values[row, column]:g}; probabilities are needed"
-        )
+        raise InvalidInput(f"{name}: row {row}, column {column} is {values[row, column]:g}; probabilities are needed")
     sums = values.sum(axis=1)
     off = np.abs(sums - 1)
     if off.max() > _ROUNDED:
         row = int(off.argmax())
-        told = f"transition_matrix: row {row} sums to {sums[row]:.4g}, not 1"
+        told = f"{name}: row {row} sums to {sums[row]:.4g}, not 1"
         if np.abs(values.sum(axis=0) - 1).max() <= _ROUNDED:
             raise InvalidInput(
                 f"{told}, but every column does: transpose it, rows are true classes, columns given labels"
             )
         raise InvalidInput(f"{told}; divide counts by the sum of their row: matrix / matrix.sum(axis=1, keepdims=True)")
     return values / sums[:, None]
+
+
+def read_transition_matrix(path: str | Path, num_classes: int) -> Float[np.ndarray, "classes classes"]:
+    """A transition matrix from a file: `.npy`, `.csv` (numbers alone, a line for each true class) or `.json` (a list of
+    rows, or the record that `winnow noise` writes).
+
+    Raises:
+        InvalidInput: the file cannot be read, or holds no transition matrix.
+    """
+    path = Path(path)
+    name = f"transition_matrix={path}"
+    readers = {".npy": _array, ".csv": _table, ".json": _rows}
+    if path.suffix not in readers:
+        raise InvalidInput(f"{name}: a file that ends in {', '.join(readers)} is needed")
+    try:
+        matrix = readers[path.suffix](path)
+    except OSError as error:
+        raise InvalidInput(f"{name}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise InvalidInput(f"{name}: cannot be read as {path.suffix[1:]}: {' '.join(str(error).split())}") from error
+    return checked_transition_matrix(matrix, num_classes, name)
+
+
+def _array(path: Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False)
+
+
+def _table(path: Path) -> np.ndarray:
+    # Read as lines: an empty file is then a matter of shape, not of numpy's warning.
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, 0))
+
+
+def _rows(path: Path) -> Any:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, dict):
+        if content.get("transition_matrix") is None:
+            raise ValueError("it names no transition_matrix")
+        return content["transition_matrix"]
+    return content
 
 
 @dataclass(frozen=True)
