@@ -22,6 +22,7 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["bootstrap-sharp"], {"sharpness": 0.0}),
     (METHODS["forward"], {"estimator": "verified", "restart": False}),
     (METHODS["forward"], {"estimator": "anchor"}),
+    (METHODS["importance-reweighting"], {"mode": "dynamic", "estimator": "anchor", "reserved_share": 0.0}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 NAMES = [method.name + ("+" if options else "") for method, options in CASES]

@@ -14,6 +14,7 @@ from winnow.errors import UsageError
 from winnow.methods.base import Method
 from winnow.methods.bootstrap import BootstrapHard, BootstrapReconstruction, BootstrapSharp, BootstrapSoft
 from winnow.methods.cross_entropy import CrossEntropy
+from winnow.methods.importance_reweighting import ImportanceReweighting
 from winnow.methods.label_smoothing import LabelSmoothing
 from winnow.methods.transition import Backward, Forward
 from winnow.methods.winnow import Winnow
@@ -29,6 +30,7 @@ METHODS: Mapping[str, type[Method]] = {
         BootstrapReconstruction,
         Forward,
         Backward,
+        ImportanceReweighting,
         Winnow,
     )
 }
