@@ -107,7 +107,8 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
         seeds = " ".join(f"{100 * difference:+.1f}" for difference in verdict["differences"])
         word = {True: "holds", False: "DOES NOT HOLD", None: "NOT MEASURED"}[verdict["holds"]]
         mean = "-" if verdict["measured"] is None else f"{100 * verdict['measured']:+.1f}"
-        yield f"  {word:<13} {mean:>6} (at least {100 * verdict['at_least']:+.1f}; {seeds})  {verdict['claim']}"
+        least = f"{'each ' if verdict['each'] else ''}at least {100 * verdict['at_least']:+.1f}"
+        yield f"  {word:<13} {mean:>6} ({least}; {seeds})  {verdict['claim']}"
 
 
 def write(record: Mapping[str, Any], folder: Path = RECORDS) -> Path:

@@ -10,8 +10,9 @@ from benchmarks import relations
 from winnow.errors import InputError, UsageError
 
 
-def record(name="winnow", *, holds=True, failed=0):
+def record(name="winnow", *, holds=True, failed=0, each=False):
     verdict = {"claim": "winnow gains", "holds": holds, "measured": 0.02, "at_least": 0.01, "differences": [0.01, 0.03]}
+    verdict["each"] = each
     return {
         "relations": name,
         "date": "2026-01-01T00:00:00+00:00",
@@ -45,6 +46,10 @@ def test_it_fails_where_a_relation_does_not_hold_or_was_not_measured(
     told = capsys.readouterr().out
     assert "+2.0 (at least +1.0; +1.0 +3.0)  winnow gains" in told
     assert {True: "  holds", False: "DOES NOT HOLD", None: "NOT MEASURED"}[holds] in told
+
+
+def test_it_tells_where_each_seed_must_reach_the_difference():
+    assert "(each at least +1.0; +1.0 +3.0)" in list(relations.lines(record(each=True)))[1]
 
 
 def test_only_missing_research_data_is_a_reason_not_to_run(tmp_path, monkeypatch, capsys):

@@ -170,6 +170,15 @@ def test_a_relation_to_no_other_method_is_judged_by_the_mean_value(records):
     assert verdicts[0].claim == "winnow, symmetric 0.4"
 
 
+def test_a_relation_may_have_to_hold_in_each_seed(records):
+    conditions = compared(records, CONTROLS)
+    relation = {"better": "winnow", "than": "cross-entropy", "noise": {"kind": "symmetric", "rate": 0.4}, "each": True}
+    least = min(judged([relation], conditions)[0].differences)
+    verdicts = judged([relation | {"by": least - 1e-9}, relation | {"by": least + 1e-9}], conditions)
+    assert [verdict.word for verdict in verdicts] == ["holds", "does not hold"]
+    assert verdicts[1].measured > least + 1e-9  # the mean alone would have passed
+
+
 @pytest.fixture
 def grid():
     content = {

@@ -100,6 +100,7 @@ class Found:
                     "holds": verdict.holds,
                     "measured": verdict.measured,
                     "at_least": verdict.at_least,
+                    "each": verdict.each,
                     "differences": list(verdict.differences),
                 }
                 for verdict in self.verdicts

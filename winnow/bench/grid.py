@@ -36,7 +36,7 @@ _DATA = ("data", "test", "test_label_column", *OPENING, "noise", "train")
 _METHOD = ("name", "set")
 _TRAIN = tuple(item.name for item in fields(Settings) if item.name not in ("method", "seed", "hyperparameters"))
 _PUBLISHED = ("method", "data", "noise", "accuracy", "source", "differs")
-_RELATION = ("claim", "better", "than", "data", "noise", "measure", "by", "at_least")
+_RELATION = ("claim", "better", "than", "data", "noise", "measure", "by", "at_least", "each")
 _NO_DONORS: Mapping[str, Data] = {}
 _NOISE = (
     "kind",

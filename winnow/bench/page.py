@@ -111,7 +111,7 @@ def _relation(verdict: Verdict) -> list[str]:
         unbreakable(verdict.claim),
         verdict.word,
         words.NONE if verdict.measured is None else signed(verdict.measured),
-        signed(verdict.at_least),
+        signed(verdict.at_least) + (" each" if verdict.each else ""),
         " ".join(map(signed, verdict.differences)) or words.NONE,
     ]
 

@@ -16,13 +16,15 @@ class Verdict:
 
     Attributes:
         claim: in words.
-        at_least: the mean difference that is asked for, as a fraction; negative where falling behind is allowed.
+        at_least: the difference that is asked for, as a fraction; negative where falling behind is allowed.
         differences: seed by seed; where no other method is named, the values themselves.
+        each: whether every seed must reach it, rather than their mean.
     """
 
     claim: str
     at_least: float
     differences: Sequence[float]
+    each: bool = False
 
     @property
     def measured(self) -> float | None:
@@ -32,7 +34,9 @@ class Verdict:
     @property
     def holds(self) -> bool | None:
         """Whether it holds; None while nothing is measured."""
-        return None if self.measured is None else self.measured >= self.at_least
+        if self.measured is None:
+            return None
+        return (min(self.differences) if self.each else self.measured) >= self.at_least
 
     @property
     def word(self) -> str:
@@ -43,7 +47,7 @@ class Verdict:
 def judged(relations: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> list[Verdict]:
     """Every relation of a grid: `better` minus `than`, seed by seed, in `measure` (by default the last epoch's test
     accuracy) under `noise` (on `data`, where a grid has several), at least `by`; without `than` the value of `better`
-    itself, at least `at_least`."""
+    itself, at least `at_least`. It must hold in the mean, or in `each` seed."""
     return [_judged(relation, conditions) for relation in relations]
 
 
@@ -67,4 +71,5 @@ def _judged(relation: Mapping[str, Any], conditions: Sequence[Condition]) -> Ver
             differences += [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     against = f" against {relation['than']}" if "than" in relation else ""
     claim = relation.get("claim", f"{relation['better']}{against}" + (f", {noise}" if noise else ""))
-    return Verdict(str(claim), float(relation.get("by" if against else "at_least", 0.0)), differences)
+    at_least = float(relation.get("by" if against else "at_least", 0.0))
+    return Verdict(str(claim), at_least, differences, each=bool(relation.get("each", False)))
