@@ -23,7 +23,11 @@ LOSS_ONLY: Mapping[str, Mapping[str, Any]] = {
     "bootstrap-sharp": {"warmup_epochs": 0},
 }
 # The untimed first epoch is the one of plain cross-entropy.
-DEARER: Mapping[str, Mapping[str, Any]] = {"bootstrap-reconstruction": {"warmup_share": 0.001}, "winnow": {}}
+DEARER: Mapping[str, Mapping[str, Any]] = {
+    "bootstrap-reconstruction": {"warmup_share": 0.001},
+    "label-refinery": {"first_share": 0.001},
+    "winnow": {},
+}
 LOADER = Case("none", 32, 3, 256)
 
 

@@ -23,6 +23,7 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["forward"], {"estimator": "verified", "restart": False}),
     (METHODS["forward"], {"estimator": "anchor"}),
     (METHODS["importance-reweighting"], {"mode": "dynamic", "estimator": "anchor", "reserved_share": 0.0}),
+    (METHODS["label-refinery"], {"labels": "static"}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 NAMES = [method.name + ("+" if options else "") for method, options in CASES]

@@ -15,6 +15,7 @@ from winnow.methods.base import Method
 from winnow.methods.bootstrap import BootstrapHard, BootstrapReconstruction, BootstrapSharp, BootstrapSoft
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.importance_reweighting import ImportanceReweighting
+from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
 from winnow.methods.transition import Backward, Forward
 from winnow.methods.winnow import Winnow
@@ -31,6 +32,7 @@ METHODS: Mapping[str, type[Method]] = {
         Forward,
         Backward,
         ImportanceReweighting,
+        LabelRefinery,
         Winnow,
     )
 }
