@@ -24,6 +24,8 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["forward"], {"estimator": "anchor"}),
     (METHODS["importance-reweighting"], {"mode": "dynamic", "estimator": "anchor", "reserved_share": 0.0}),
     (METHODS["label-refinery"], {"labels": "static"}),
+    (METHODS["noise-layer"], {"parametrisation": "softmax", "penalty": "trace", "layer_rate": 10.0}),
+    (METHODS["noise-layer"], {"layer": "estimated", "direction": "top-down"}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 NAMES = [method.name + ("+" if options else "") for method, options in CASES]

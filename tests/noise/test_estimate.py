@@ -5,7 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from winnow.noise.estimate import confident_transition_matrix, joint_transition_matrix
+from winnow.noise.estimate import (
+    confident_transition_matrix,
+    joint_transition_matrix,
+    transition_matrix_of_joints,
+)
 
 
 def beliefs_of(predicted, confidence, classes):
@@ -211,3 +215,75 @@ def test_a_joint_count_becomes_a_transition_matrix_by_transposition():
     found = joint_transition_matrix(joint)
 
     np.testing.assert_allclose(found, [[4 / 5, 1 / 5, 0], [2 / 10, 8 / 10, 0], [0, 0, 1]])
+
+
+def joints(count=None, classes=7, seed=0):
+    """A diagonally dominant T, and the two tables of labels and predictions: exact, or counted from `count` triples."""
+    random = np.random.default_rng(seed)
+    transition = 0.6 * np.eye(classes) + 0.4 * random.dirichlet(np.ones(classes), classes)
+    confusion = 0.7 * np.eye(classes) + 0.3 * random.dirichlet(np.ones(classes), classes)
+    prior = random.dirichlet(np.full(classes, 20.0))
+    if count is None:
+        clean = prior[:, None] * confusion
+        return transition, clean, transition.T @ clean
+    truth = random.choice(classes, count, p=prior)
+    noisy = (random.random(count)[:, None] > transition.cumsum(axis=1)[truth]).sum(axis=1)
+    predicted = (random.random(count)[:, None] > confusion.cumsum(axis=1)[truth]).sum(axis=1)
+    tables = [np.zeros((classes, classes)) for _ in range(2)]
+    for table, rows in zip(tables, (truth, noisy), strict=True):
+        np.add.at(table, (rows, predicted), 1)
+    return transition, tables[0], tables[1]
+
+
+def test_exact_joints_give_the_exact_matrix_whatever_their_totals():
+    transition, clean, noisy = joints()
+    found = transition_matrix_of_joints(100 * clean, 3 * noisy)
+
+    np.testing.assert_allclose(found, transition, rtol=0, atol=1e-10)
+
+
+def test_counted_joints_give_it_but_for_chance():
+    transition, clean, noisy = joints(400_000)
+    assert np.abs(transition_matrix_of_joints(clean, noisy) - transition).max() < 0.02
+
+
+def test_the_ridge_is_least_squares_with_a_pull_to_labels_that_are_kept():
+    transition, clean, noisy = joints()
+    strength = 0.3 * np.square(clean).sum(axis=1).mean()
+    stacked = np.vstack([clean.T, np.sqrt(strength) * np.eye(7)])
+    wanted = np.vstack([noisy.T, np.sqrt(strength) * np.eye(7)])
+    expected = np.linalg.lstsq(stacked, wanted, rcond=None)[0].clip(min=0)
+    expected /= expected.sum(axis=1, keepdims=True)
+
+    found = transition_matrix_of_joints(clean, noisy, ridge=0.3)
+
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert (np.diag(found) > np.diag(transition)).all()
+
+
+def test_a_class_without_images_keeps_its_labels_and_the_others_are_solved():
+    transition, clean, noisy = joints()
+    clean[4] = clean[:, 4] = 0
+    noisy = transition.T @ clean
+    found = transition_matrix_of_joints(clean, noisy)
+
+    assert found[4].tolist() == pytest.approx(np.eye(7)[4].tolist(), abs=1e-6)
+    np.testing.assert_allclose(np.delete(found, 4, axis=0), np.delete(transition, 4, axis=0), rtol=0, atol=1e-3)
+
+
+def test_what_chance_makes_negative_is_cut_off():
+    clean = np.array([[0.5, 0.0], [0.1, 0.4]])
+    found = transition_matrix_of_joints(clean, np.array([[0.4, 0.0], [0.2, 0.4]]))
+
+    # By hand Q = C_n C_c^-1 = [[0.8, 0], [0.2, 1]]: nothing to cut. Less of label 1 makes its entry negative.
+    np.testing.assert_allclose(found, [[0.8, 0.2], [0.0, 1.0]], rtol=0, atol=1e-12)
+    cut = transition_matrix_of_joints(clean, np.array([[0.58, 0.0], [0.02, 0.4]]))
+    np.testing.assert_allclose(cut, [[1.0, 0.0], [0.0, 1.0]], rtol=0, atol=1e-12)
+
+
+def test_tables_without_images_and_a_negative_ridge_are_refused():
+    _, clean, noisy = joints()
+    with pytest.raises(ValueError, match="at least one image"):
+        transition_matrix_of_joints(0 * clean, noisy)
+    with pytest.raises(ValueError, match="ridge must be at least 0, got -1"):
+        transition_matrix_of_joints(clean, noisy, ridge=-1.0)

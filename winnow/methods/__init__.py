@@ -17,6 +17,7 @@ from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.importance_reweighting import ImportanceReweighting
 from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
+from winnow.methods.noise_layer import NoiseLayer
 from winnow.methods.transition import Backward, Forward
 from winnow.methods.winnow import Winnow
 
@@ -33,6 +34,7 @@ METHODS: Mapping[str, type[Method]] = {
         Backward,
         ImportanceReweighting,
         LabelRefinery,
+        NoiseLayer,
         Winnow,
     )
 }

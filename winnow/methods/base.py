@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from winnow.functional.correction import label_posterior
 from winnow.functional.task import Task, task_of
 from winnow.labels.memory import Memory, Rows
 from winnow.models import ModelSpec, Network, seeded
@@ -191,6 +192,27 @@ class Beliefs:
     suggested_label: Int[np.ndarray, "n *classes"]
     suggested_probability: Float[np.ndarray, "n *classes"]
     outlier_score: Float[np.ndarray, " n"] | None = None
+
+    @classmethod
+    def under_channel(
+        cls,
+        probs: Float[Tensor, "n classes"],
+        noisy_labels: Int[np.ndarray, " n"],
+        transition_matrix: Float[Tensor, "classes classes"],
+        outlier_score: Float[np.ndarray, " n"] | None = None,
+    ) -> Beliefs:
+        """The posterior of the true class, given the prediction and the label; without a label (-1), the prediction."""
+        labels = torch.from_numpy(noisy_labels.copy())
+        given = labels.clamp_min(0)
+        posterior = label_posterior(probs, given, transition_matrix)
+        posterior = torch.where((labels >= 0)[:, None], posterior, probs)
+        probability, suggested = posterior.max(dim=1)
+        return cls(
+            label_quality=posterior.gather(1, given[:, None])[:, 0].numpy(),
+            suggested_label=suggested.numpy(),
+            suggested_probability=probability.numpy(),
+            outlier_score=outlier_score,
+        )
 
 
 @dataclass(frozen=True)

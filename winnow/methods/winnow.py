@@ -210,18 +210,9 @@ class Winnow(Method):
         """Trust, decided class and its probability; images that were never trained on are judged by the last survey."""
         visited = self.visits.values > 0
         beliefs = np.where(visited[:, None], self.memory.values.astype(np.float32), survey.probs)
-        labels = torch.from_numpy(self.problem.noisy_labels.copy())
         sharp = sharpened(torch.from_numpy(beliefs), self.sharpness.item())
-        posterior = label_posterior(sharp, labels.clamp_min(0), self.transition_matrix.cpu())
-        posterior = torch.where((labels >= 0)[:, None], posterior, sharp)
-        probability, suggested = posterior.max(dim=1)
-        quality = posterior.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-        return Beliefs(
-            label_quality=quality.numpy(),
-            suggested_label=suggested.numpy(),
-            suggested_probability=probability.numpy(),
-            outlier_score=(1 - sharp.max(dim=1).values).numpy(),
-        )
+        outlier_score = (1 - sharp.max(dim=1).values).numpy()
+        return Beliefs.under_channel(sharp, self.problem.noisy_labels, self.transition_matrix.cpu(), outlier_score)
 
     def deployed(self) -> list:
         """The teacher."""

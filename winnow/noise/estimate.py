@@ -207,6 +207,47 @@ def gold_transition_matrix(
     return _with_fallback(sums, least, fallback)
 
 
+def transition_matrix_of_joints(
+    clean_joint: Float[np.ndarray, "classes classes"],
+    noisy_joint: Float[np.ndarray, "classes classes"],
+    *,
+    ridge: float = 0.0,
+) -> Float[np.ndarray, "classes classes"]:
+    """The transition matrix that turns one table of (label, prediction) into another (Sukhbaatar et al. 2014).
+
+    Of one network and one distribution of images, C_c[i, k] = P(clean = i, predicted = k) and C_n[j, k] = P(noisy = j,
+    predicted = k). Labels that depend on the true class alone make C_n = T^T C_c, whatever the network's own mistakes;
+    rows that were normalised by label would not. Solved, cut off at zero, rows made to sum to one.
+
+    Args:
+        clean_joint: counts or shares of some images, rows the true labels, columns the predictions.
+        noisy_joint: the same of other images by their noisy labels; the two totals need not agree.
+        ridge: pull towards labels that are kept, in units of the mean squared row of C_c; classes / images is the
+            sampling noise of C_c. 1e-6 at least where C_c is close to singular: a class that is not in it keeps its
+            labels.
+
+    Raises:
+        ValueError: a table is empty, or `ridge` is negative.
+    """
+    if not (clean_joint.sum() > 0 and noisy_joint.sum() > 0):
+        raise ValueError("both tables of labels and predictions need at least one image")
+    if ridge < 0:
+        raise ValueError(f"ridge must be at least 0, got {ridge}")
+    clean, noisy = clean_joint / clean_joint.sum(), noisy_joint / noisy_joint.sum()
+    if np.linalg.cond(clean) > 1e6:
+        ridge = max(ridge, 1e-6)
+    if ridge == 0:
+        transition = np.linalg.solve(clean.T, noisy.T)
+    else:
+        # Least squares of C_n - T^T C_c, and of T - I by the ridge.
+        pull = ridge * np.square(clean).sum(axis=1).mean() * np.eye(len(clean))
+        transition = np.linalg.solve(clean @ clean.T + pull, clean @ noisy.T + pull)
+    transition = transition.clip(min=0)
+    lost = transition.sum(axis=1) == 0
+    transition[lost, lost] = 1
+    return transition / transition.sum(axis=1, keepdims=True)
+
+
 def _add_by_group(
     sums: Float[np.ndarray, "classes classes"], groups: Int[np.ndarray, " n"], rows: Float[np.ndarray, "n classes"]
 ) -> None:
