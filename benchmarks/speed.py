@@ -26,6 +26,7 @@ LOSS_ONLY: Mapping[str, Mapping[str, Any]] = {
 DEARER: Mapping[str, Mapping[str, Any]] = {
     "bootstrap-reconstruction": {"warmup_share": 0.001},
     "label-refinery": {"first_share": 0.001},
+    "quality-embedding": {"warmup_epochs": 1},
     "winnow": {},
 }
 LOADER = Case("none", 32, 3, 256)

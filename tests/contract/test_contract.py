@@ -26,6 +26,7 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["label-refinery"], {"labels": "static"}),
     (METHODS["noise-layer"], {"parametrisation": "softmax", "penalty": "trace", "layer_rate": 10.0}),
     (METHODS["noise-layer"], {"layer": "estimated", "direction": "top-down"}),
+    (METHODS["quality-embedding"], {"additive": "scalar", "quality_dim": 1, "warmup_epochs": 1}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 NAMES = [method.name + ("+" if options else "") for method, options in CASES]
@@ -196,8 +197,7 @@ def test_an_unknown_class_teaches_nothing(method, tmp_path):
     def gradient_of_class_three(given: np.ndarray) -> float:
         batch = Batch(indices, torch.from_numpy(given[1:9]), (view,))
         trainer.method.zero_grad()
-        [loss] = trainer.method.loss(batch, Moment(100, 3, 3, 0.5, 4)).values()
-        loss.backward()
+        sum(trainer.method.loss(batch, Moment(100, 3, 3, 0.5, 4)).values()).backward()
         return trainer.method.classifier.head.weight.grad[3].abs().max().item()
 
     assert gradient_of_class_three(labels) > 0

@@ -18,6 +18,7 @@ from winnow.methods.importance_reweighting import ImportanceReweighting
 from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
 from winnow.methods.noise_layer import NoiseLayer
+from winnow.methods.quality_embedding import QualityEmbedding
 from winnow.methods.transition import Backward, Forward
 from winnow.methods.winnow import Winnow
 
@@ -35,6 +36,7 @@ METHODS: Mapping[str, type[Method]] = {
         ImportanceReweighting,
         LabelRefinery,
         NoiseLayer,
+        QualityEmbedding,
         Winnow,
     )
 }
