@@ -125,19 +125,22 @@ def _method_page(name: str, method: type[Any]) -> str:
         page.append("")
     else:
         page += ["None.", ""]
-    page += ["## In Python", "", *_usage(name, known), ""]
+    page += ["## In Python", "", *_usage(name, known, needs if method.needs else ""), ""]
     return "\n".join([*page, *_formulas(module)])
 
 
-def _usage(name: str, known: Mapping[str, inspect.Parameter]) -> list[str]:
+def _usage(name: str, known: Mapping[str, inspect.Parameter], needs: str) -> list[str]:
+    """A call with the first option; no collection that comes along has what some methods need."""
     # Double quotes, as the formatter of the repository writes them in code.
     defaults = {key: repr(parameter.default).replace("'", '"') for key, parameter in list(known.items())[:1]}
     first = "".join(f", {key}={default}" for key, default in defaults.items())
+    opening = '"photos", verified="checked.csv"' if "verified" in needs else '"digits", limit=200'
     return [
+        *([f"<!-- not run: it needs {needs} -->"] if needs else []),
         "```python",
         "import winnow",
         "",
-        'source = winnow.open_source("digits", limit=200)',
+        f"source = winnow.open_source({opening})",
         f'run = winnow.fit(source, "{name}", epochs=2{first})',
         'print(run.summary["test_accuracy_last"])',
         "```",

@@ -11,9 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from winnow.audit.out_of_fold import (
-    best_temperature,
     out_of_fold_probabilities,
-    stratified_folds,
     weight_parameter,
 )
 from winnow.audit.self_cleaning import label_posterior, self_cleaned
@@ -56,16 +54,6 @@ def test_weights_follow_their_rows():
     out_of_fold_probabilities(Memory(), features, np.arange(20) % 2, np.arange(2), sample_weight=features[:, 0] / 10)
 
 
-def test_folds_and_shares_of_classes_differ_by_one_row_at_most():
-    labels = np.repeat([0, 1, 2, 3], [23, 2, 11, 1])
-    fold = stratified_folds(labels, 5, seed=0)
-
-    counts = np.array([np.bincount(fold[labels == k], minlength=5) for k in range(4)])
-    assert (np.ptp(counts, axis=1) <= 1).all()
-    assert np.ptp(counts.sum(axis=0)) <= 1
-    assert (stratified_folds(labels, 5, seed=1) != fold).any()
-
-
 def test_a_class_that_a_fold_has_not_seen_keeps_its_column():
     """The only row of class 1 is held out once; then classes 0 and 2 must not slip into its column."""
     features, labels = blobs([10, 1, 10])
@@ -94,12 +82,6 @@ def test_scores_become_probabilities(estimator, classes):
     np.testing.assert_allclose(found.probs.sum(axis=1), 1)
     # Calibrated: as sure as it is right.
     assert found.probs.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.1)
-
-
-def test_the_temperature_by_hand():
-    """Scores (1, 0) with the label right three times in four: softmax(1 / T) = 3/4, so T = 1 / log 3."""
-    scores = np.tile([1.0, 0.0], (4, 1))
-    assert best_temperature(scores, np.array([0, 0, 0, 1])) == pytest.approx(1 / np.log(3), rel=1e-4)
 
 
 def test_a_classifier_without_scores_or_with_other_scores_is_refused():

@@ -22,6 +22,8 @@ from winnow.train.device import Device
 from winnow.train.interrupt import StopRequest
 from winnow.train.trainer import EpochEnd, Trainer
 
+# A phase that is counted in steps is no shorter in a short run.
+BRIEF: Mapping[str, Mapping[str, Any]] = {"distillation": {"teacher_steps": 12}}
 DEVICE = Device(torch.device("cpu"), "float32", 1)
 
 
@@ -110,7 +112,7 @@ def build(
     spec = ModelSpec(model, images.shape[1], images.shape[3], num_classes)
     names = tuple(str(k) for k in range(num_classes))
     problem = Problem(names, labels, rows[8:], rows[:8], spec, seed, memory, rows[8:48])
-    built = method(problem, **(options or {}))
+    built = method(problem, **{**BRIEF.get(method.name, {}), **(options or {})})
     script = script or Script()
     trainer = Trainer(
         built,

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing as rows_of
 from sklearn.utils.validation import has_fit_parameter
 
-from winnow.data.randomness import permutation, stream_key
 from winnow.errors import InvalidInput
+from winnow.functional.cross_fitting import best_temperature, stratified_folds
 
 
 @dataclass(frozen=True)
@@ -74,19 +73,6 @@ def out_of_fold_probabilities(
         return OutOfFold(scores, None)
     temperature = best_temperature(scores[usable], labels[usable])
     return OutOfFold(softmax(scores / temperature, axis=1), temperature)
-
-
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Number of the fold that holds each row, (N,): folds and the shares of the classes differ by one row at most.
-
-    The rows are dealt out class by class, so that even the two rows of a tiny class come into two folds and no class
-    makes fewer folds necessary.
-    """
-    order = permutation(stream_key(seed, "folds"), np.arange(len(labels)))
-    order = order[np.argsort(labels[order], kind="stable")]
-    fold = np.empty(len(labels), dtype=np.int64)
-    fold[order] = np.arange(len(labels)) % folds
-    return fold
 
 
 def fitted(
@@ -160,15 +146,3 @@ def class_scores(model: Any, features: Any, classes: np.ndarray, unseen: float) 
     scores = np.full((len(found), len(classes)), unseen)
     scores[:, np.searchsorted(classes, model.classes_)] = found
     return scores
-
-
-def best_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-    """What to divide scores (N, K) by so that the softmax makes `labels` (N,) most likely (Guo et al. 2017)."""
-    finite = np.isfinite(scores[np.arange(len(labels)), labels])
-    scores, labels = scores[finite], labels[finite]
-
-    def loss(log_temperature: float) -> float:
-        scaled = scores * math.exp(-log_temperature)
-        return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
-
-    return math.exp(minimize_scalar(loss, bounds=(-6, 6), method="bounded").x) if len(labels) else 1.0

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,13 @@ def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     if all(_INTEGER.fullmatch(name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
+
+
+def class_advice(name: str, class_names: Sequence[str]) -> str:
+    """What may have been meant by the name of no class, as the end of a message."""
+    near = get_close_matches(name, class_names, n=1)
+    shown = ", ".join(class_names[:_SHOWN]) + (", ..." if len(class_names) > _SHOWN else "")
+    return f"did you mean {near[0]}?" if near else f"the classes are {shown}"
 
 
 def as_text(value: object) -> str:

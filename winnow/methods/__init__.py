@@ -14,6 +14,7 @@ from winnow.errors import UsageError
 from winnow.methods.base import Method
 from winnow.methods.bootstrap import BootstrapHard, BootstrapReconstruction, BootstrapSharp, BootstrapSoft
 from winnow.methods.cross_entropy import CrossEntropy
+from winnow.methods.distillation import Distillation
 from winnow.methods.importance_reweighting import ImportanceReweighting
 from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
@@ -37,6 +38,7 @@ METHODS: Mapping[str, type[Method]] = {
         LabelRefinery,
         NoiseLayer,
         QualityEmbedding,
+        Distillation,
         Winnow,
     )
 }

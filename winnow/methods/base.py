@@ -32,7 +32,6 @@ class Need(Enum):
     """What a method cannot do without; checked before anything runs."""
 
     VERIFIED = "verified labels"
-    GRAPH = "a class graph"
     UNLABELLED = "unlabelled images"
 
 
@@ -288,7 +287,8 @@ class Method(nn.Module):
     """Time of a step in units of cross-entropy."""
     control: ClassVar[Mapping[str, Any]] = {}
     """Options of `cross-entropy` that give it what this method trains with beside its idea: views, mixup, averaging."""
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs: frozenset[Need] = frozenset()
+    """An option may lift a need, of the one method that it is given to."""
     multilabel: ClassVar[bool] = False
     """Whether it also learns where an image may have several classes."""
 

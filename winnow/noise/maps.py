@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from winnow.data.classes import class_advice
 from winnow.data.source import Source
 from winnow.errors import UsageError
 from winnow.noise.hierarchy import CIFAR100_SUPERCLASSES
@@ -86,10 +87,7 @@ def class_index(source: Source, text: str) -> int:
         return source.class_names.index(text)
     if text.isdecimal() and int(text) < source.num_classes:
         return int(text)
-    near = get_close_matches(text, source.class_names, n=1)
-    shown = ", ".join(source.class_names[:10]) + (", ..." if source.num_classes > 10 else "")
-    advice = f"did you mean {near[0]}?" if near else f"the classes are {shown}"
-    raise UsageError(f"--map: no class '{text}'; {advice}")
+    raise UsageError(f"--map: no class '{text}'; {class_advice(text, source.class_names)}")
 
 
 def _check_classes(source: Source, text: str, count: int) -> None:
