@@ -1,6 +1,6 @@
 """How near estimated transition matrices come to the counted one: CIFAR-10N `worse`, the mistakes of people.
 
-    python -m benchmarks.transition                  # one training of 10,000 images, about three minutes on one core
+    python -m benchmarks.transition                  # one training of 10,000 images, minutes on one core
 
 One cross-entropy training with the default network; the matrix is estimated on its training images, and on as many
 unseen ones as a run holds out. The counted matrix is that of all 50,000 images. Needs WINNOW_DATA. The record is
@@ -77,7 +77,7 @@ def measured(data: str, images: int, epochs: int, seed: int) -> dict[str, Any]:
         "unseen": len(unseen),
         "epochs": epochs,
         "seed": seed,
-        "model": run.summary["settings"]["model"],
+        "model": run.summary["model"],
         "test_accuracy_last": run.summary["test_accuracy_last"],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **circumstances(),
