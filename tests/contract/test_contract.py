@@ -28,6 +28,7 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["noise-layer"], {"layer": "estimated", "direction": "top-down"}),
     (METHODS["quality-embedding"], {"additive": "scalar", "quality_dim": 1, "warmup_epochs": 1}),
     (METHODS["distillation"], {"stored": True, "graph": "visual", "teacher_views": "weak"}),
+    (METHODS["importance-reweighting"], {"mode": "dynamic"}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 NAMES = [method.name + ("+" if options else "") for method, options in CASES]

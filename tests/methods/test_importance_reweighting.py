@@ -375,9 +375,8 @@ def test_more_classes_are_weighted_by_the_nearest_clean_posterior(tmp_path):
     np.testing.assert_allclose(method.weights.values[rows], expected / expected.mean(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("estimator", ["anchor", "confident-joint"])
-def test_the_matrix_is_estimated_on_images_that_were_not_trained_on(estimator, tmp_path):
-    trainer, method = prepared(tmp_path, classes=4, estimator=estimator)
+def test_the_matrix_is_estimated_on_images_that_were_not_trained_on(tmp_path):
+    trainer, method = prepared(tmp_path, classes=4)
     problem = trainer.problem
     honest = np.union1d(method.reserved_rows, problem.held_out_rows)
     assert len(np.intersect1d(honest, method.estimation_rows())) == 0
@@ -421,7 +420,6 @@ def test_the_plan_is_a_quarter_for_the_posterior(tmp_path):
         {"estimation_share": 1.0},
         {"reserved_share": 1.0},
         {"reserved_share": -0.1},
-        {"estimator": "guess"},
         {"quantile": 0.5},
         {"quantile": -0.01},
         {"largest_weight": 0.5},

@@ -17,7 +17,7 @@ from winnow.data.randomness import permutation, stream_key
 from winnow.functional.calibration import fitted_temperature, tempered
 from winnow.functional.correction import forward_losses
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine_in_phase
-from winnow.noise.estimate import anchor_transition_matrix, confident_joint_transition_matrix
+from winnow.noise.estimate import confident_joint_transition_matrix
 from winnow.survey import Survey
 
 MINIMUM_SEPARATION = 0.05
@@ -133,7 +133,7 @@ class ImportanceReweighting(Method):
 
     A part of the training images is left out of the first phase. On them and on those held out, the posterior is
     calibrated by a temperature, and the transition matrix is estimated: with two classes as the paper does it, from the
-    lowest posterior of either label; with more by the confident joint, or from anchors, the direct extension of that.
+    lowest posterior of either label; with more by the confident joint.
 
     - `static`, the paper: the noisy posterior gives each label one weight, their mean is 1, and a fresh network learns.
       With more than two classes the clean posterior that explains the noisy one best takes the place of its inverse.
@@ -149,7 +149,6 @@ class ImportanceReweighting(Method):
         estimation_share: share of the epochs in which the noisy posterior is learnt, in (0, 1). Few, so that no label
             is learnt by heart.
         reserved_share: share of the training images left out of these epochs, in [0, 1).
-        estimator: of the transition matrix of three and more classes: `confident-joint` or `anchor`.
         quantile: of the noisy posterior that stands for its minimum with two classes, in [0, 0.5).
         largest_weight: weights are cut there, or where no right weight can be; at least 1.
 
@@ -173,7 +172,6 @@ class ImportanceReweighting(Method):
         mode: str = "static",
         estimation_share: float = 0.25,
         reserved_share: float = 0.2,
-        estimator: str = "confident-joint",
         quantile: float = 0.01,
         largest_weight: float = 5.0,
     ):
@@ -184,15 +182,12 @@ class ImportanceReweighting(Method):
             raise ValueError(f"estimation_share must lie in (0, 1), got {estimation_share}")
         if not 0 <= reserved_share < 1:
             raise ValueError(f"reserved_share must lie in [0, 1), got {reserved_share}")
-        if estimator not in ("anchor", "confident-joint"):
-            raise ValueError(f"estimator must be anchor or confident-joint, got {estimator!r}")
         if not 0 <= quantile < 0.5:
             raise ValueError(f"quantile must lie in [0, 0.5), got {quantile}")
         if not 1 <= largest_weight < float("inf"):
             raise ValueError(f"largest_weight must be at least 1 and finite, got {largest_weight}")
         self.mode = mode
         self.estimation_share = estimation_share
-        self.estimator = estimator
         self.quantile = quantile
         self.largest_weight = largest_weight
         self.weights = problem.rows("weights", dtype="float32", fill=1.0)
@@ -267,9 +262,8 @@ class ImportanceReweighting(Method):
         """T from images that were not trained on; entries of at least 1e-8, so that every label can be right."""
         if self.problem.num_classes == 2:
             matrix = flip_rate_matrix(noisy_posterior, self.quantile)
-        elif self.estimator == "anchor":
-            matrix = anchor_transition_matrix(noisy_posterior)
         else:
+            # The direct extension would be anchors; on small sets they gave worse matrices than counting did.
             matrix = confident_joint_transition_matrix(noisy_posterior, noisy_labels)
         matrix = np.maximum(matrix, 1e-8)
         return matrix / matrix.sum(axis=1, keepdims=True)
