@@ -474,9 +474,8 @@ def two_accuracies(rates, seed):
     x_test, truth = gaussians(rng, 10000)
 
     def accuracy(weights):
-        with torch.no_grad():
-            found = fitted(nn.Linear(2, 2), x, noisy, weights, steps=300)(torch.from_numpy(x_test).float())
-        return (found.argmax(dim=1).numpy() == truth).mean()
+        linear = fitted(nn.Linear(2, 2), x, noisy, weights, steps=300)
+        return (linear(torch.from_numpy(x_test).float()).argmax(dim=1).numpy() == truth).mean()
 
     error = (abs(matrix[1, 0] - rates[0]) + abs(matrix[0, 1] - rates[1])) / 2
     return accuracy(ones), accuracy(weights / weights.mean()), error
