@@ -153,7 +153,9 @@ class Training:
         memory = Memory(len(labels))
         rows = np.arange(len(labels))
         names = tuple(str(k) for k in range(NUM_CLASSES))
-        problem = Problem(names, labels, rows, rows[:0], spec(case, scale.images), 0, memory)
+        model = spec(case, scale.images)
+        # A few labels are checked, for methods that need some.
+        problem = Problem(names, labels, rows, rows[:0], model, 0, memory, rows[:100])
         self.method = method(problem, **(options or {}))
         views = views_of(case, scale.images)
         if channels_last:

@@ -22,9 +22,10 @@ LOSS_ONLY: Mapping[str, Mapping[str, Any]] = {
     "bootstrap-hard": {"warmup_epochs": 0},
     "bootstrap-sharp": {"warmup_epochs": 0},
 }
-# The untimed first epoch is the one of plain cross-entropy.
+# The untimed first epoch is the one of plain cross-entropy, or the teacher's.
 DEARER: Mapping[str, Mapping[str, Any]] = {
     "bootstrap-reconstruction": {"warmup_share": 0.001},
+    "distillation": {"w_given": 0.5, "temperature": 1.0, "teacher_steps": 1},
     "label-refinery": {"first_share": 0.001},
     "quality-embedding": {"warmup_epochs": 1},
     "winnow": {},

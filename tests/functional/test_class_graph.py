@@ -188,6 +188,15 @@ def test_rows_are_scaled_to_distributions_or_cut_to_probabilities():
     assert spread(torch.full((1, 3), 1.0).double(), 1.5 * chain, exclusive=False).max() == 1
 
 
+def test_a_belief_that_would_reach_no_class_stays_where_it_is():
+    """Class 0 gives all its column to class 1 and is nobody's sibling."""
+    matrix = dense([[1], [2], [1]], 1.0)
+    s = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]).double()
+
+    assert matrix[0].sum() == 0
+    close(spread(s, matrix), torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5]]).double(), **EXACT)
+
+
 def test_a_thousand_classes_cost_only_their_edges():
     matrix = spreading_matrix(siblings_of_groups(np.arange(1000).reshape(200, 5).tolist(), 1000), 0.1)
 

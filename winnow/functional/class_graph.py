@@ -140,7 +140,11 @@ def spread(
     # Outside autocast: 8 bits of mantissa would change beliefs that T leaves alone.
     with torch.autocast(probs.device.type, enabled=False):
         found = probs @ matrix
-    return found / found.sum(dim=1, keepdim=True) if exclusive else found.clamp(0, 1)
+    if not exclusive:
+        return found.clamp(0, 1)
+    total = found.sum(dim=1, keepdim=True)
+    # At beta = 1 a class that is nobody's sibling gives everything away and reaches no one.
+    return torch.where(total > 0, found / total.clamp_min(torch.finfo(found.dtype).tiny), probs)
 
 
 def _table_edges(path: Path, class_names: Sequence[str]) -> tuple[list[_Edge], bool]:
