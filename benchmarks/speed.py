@@ -21,6 +21,7 @@ LOSS_ONLY: Mapping[str, Mapping[str, Any]] = {
     "bootstrap-soft": {"warmup_epochs": 0},
     "bootstrap-hard": {"warmup_epochs": 0},
     "bootstrap-sharp": {"warmup_epochs": 0},
+    "nlnl": {},
 }
 # The untimed first epoch is the one of plain cross-entropy, or the teacher's.
 DEARER: Mapping[str, Mapping[str, Any]] = {

@@ -121,7 +121,7 @@ def test_mixing_weights_follow_the_beta_distribution():
     assert drawn.var().item() == pytest.approx(1 / (4 * 1.4), abs=0.03)
 
 
-@pytest.mark.parametrize("views", ["weak", "strong"])
+@pytest.mark.parametrize("views", ["plain", "weak", "strong"])
 def test_one_phase_on_the_chosen_views(views):
     method = CrossEntropy(problem(), views=views)
     (phase,) = method.plan(7)
@@ -199,7 +199,7 @@ def test_predictions_come_from_the_average():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"views": "plain"}, "views must be weak or strong, got 'plain'"),
+        ({"views": "bare"}, "views must be plain, weak or strong, got 'bare'"),
         ({"mixup": -0.1}, "mixup must be at least 0"),
         ({"mixup": nan}, "mixup must be at least 0"),
         ({"mixup": inf}, "mixup must be at least 0"),

@@ -19,6 +19,9 @@ class Verdict:
         at_least: the difference that is asked for, as a fraction; negative where falling behind is allowed.
         differences: seed by seed; where no other method is named, the values themselves.
         each: whether every seed must reach it, rather than their mean.
+        at_least: the mean difference that is asked for, as a fraction; negative where falling behind is allowed. Of a
+            relation to no other method, the mean itself.
+        differences: seed by seed.
     """
 
     claim: str

@@ -18,6 +18,7 @@ from winnow.methods.distillation import Distillation
 from winnow.methods.importance_reweighting import ImportanceReweighting
 from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
+from winnow.methods.nlnl import NLNL
 from winnow.methods.noise_layer import NoiseLayer
 from winnow.methods.quality_embedding import QualityEmbedding
 from winnow.methods.transition import Backward, Forward
@@ -39,6 +40,7 @@ METHODS: Mapping[str, type[Method]] = {
         NoiseLayer,
         QualityEmbedding,
         Distillation,
+        NLNL,
         Winnow,
     )
 }

@@ -28,7 +28,7 @@ class CrossEntropy(Method):
 
     Args:
         problem: what to learn.
-        views: `weak` or `strong`.
+        views: `plain`, `weak` or `strong`.
         mixup: parameter of the Beta distribution of the mixing weights, one weight a batch; 0 = no mixing.
         averaging: deploy the average of the weights over the last `window` epochs.
         window: of the average, in epochs.
@@ -53,8 +53,8 @@ class CrossEntropy(Method):
         window: float = 2.0,
     ):
         super().__init__(problem)
-        if views not in ("weak", "strong"):
-            raise ValueError(f"views must be weak or strong, got {views!r}")
+        if views not in ("plain", "weak", "strong"):
+            raise ValueError(f"views must be plain, weak or strong, got {views!r}")
         if not 0 <= mixup < math.inf:
             raise ValueError(f"mixup must be at least 0 and finite, got {mixup}")
         if not window > 0:
