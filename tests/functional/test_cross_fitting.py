@@ -1,9 +1,8 @@
-"""Folds of equal shares, and the temperature."""
+"""Folds of equal shares."""
 
 import numpy as np
-import pytest
 
-from winnow.functional.cross_fitting import best_temperature, stratified_folds
+from winnow.functional.cross_fitting import stratified_folds
 
 
 def test_folds_and_shares_of_classes_differ_by_one_row_at_most():
@@ -14,9 +13,3 @@ def test_folds_and_shares_of_classes_differ_by_one_row_at_most():
     assert (np.ptp(counts, axis=1) <= 1).all()
     assert np.ptp(counts.sum(axis=0)) <= 1
     assert (stratified_folds(labels, 5, seed=1) != fold).any()
-
-
-def test_the_temperature_by_hand():
-    """Scores (1, 0) with the label right three times in four: softmax(1 / T) = 3/4, so T = 1 / log 3."""
-    scores = np.tile([1.0, 0.0], (4, 1))
-    assert best_temperature(scores, np.array([0, 0, 0, 1])) == pytest.approx(1 / np.log(3), rel=1e-4)

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.contract.harness import build, digits
 from tests.plain import close, one_hot, softmax
-from winnow.functional.calibration import fitted_temperature, tempered
+from winnow.functional.calibration import fitted_temperature, log_probs_of, tempered
 from winnow.methods.base import Batch, Moment
 from winnow.methods.importance_reweighting import (
     ImportanceReweighting,
@@ -271,7 +271,7 @@ def test_static_weights_come_from_the_calibrated_posterior_and_average_to_one(tm
     problem, probs = trainer.problem, some_posterior(trainer.problem)
     honest = np.union1d(method.reserved_rows, problem.held_out_rows)
     labels = problem.noisy_labels
-    temperature = fitted_temperature(torch.from_numpy(probs[honest]), torch.from_numpy(labels[honest]))
+    temperature = fitted_temperature(log_probs_of(torch.from_numpy(probs[honest])), torch.from_numpy(labels[honest]))
     posterior = tempered(torch.from_numpy(probs), temperature).double().numpy()
     into_zero, into_one = (np.quantile(posterior[honest, k], 0.01) for k in range(2))
     expected = {}
@@ -363,9 +363,9 @@ def test_more_classes_are_weighted_by_the_nearest_clean_posterior(tmp_path):
     method.estimated_matrix = lambda probs, labels: CHANNEL.numpy()
     posterior = clean @ CHANNEL
     held_out = problem.held_out_rows
-    temperature = fitted_temperature(posterior[held_out].float(), torch.from_numpy(labels[held_out]))
+    temperature = fitted_temperature(log_probs_of(posterior[held_out].float()), torch.from_numpy(labels[held_out]))
     probs = tempered(posterior, 1 / temperature).float()
-    again = fitted_temperature(probs[held_out], torch.from_numpy(labels[held_out]))
+    again = fitted_temperature(log_probs_of(probs[held_out]), torch.from_numpy(labels[held_out]))
     clean = nearest_clean_posterior(tempered(probs, again).double(), CHANNEL)
     rows = problem.train_rows
     expected = np.array([min(by_hand(clean[row].tolist(), labels[row]), 5.0) for row in rows])
@@ -467,7 +467,7 @@ def two_accuracies(rates, seed):
     net = fitted(nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2)), x[learnt], noisy[learnt], ones[learnt])
     with torch.no_grad():
         probs = net(x).softmax(dim=1)
-    posterior = tempered(probs, fitted_temperature(probs[honest], noisy[honest]))
+    posterior = tempered(probs, fitted_temperature(log_probs_of(probs[honest]), noisy[honest]))
     matrix = flip_rate_matrix(posterior[honest].numpy())
     channel = torch.from_numpy(matrix).float()
     weights = clipped_weights(inverse_weights(posterior, noisy, channel), channel, 5.0)

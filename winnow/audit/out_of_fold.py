@@ -15,7 +15,10 @@ from sklearn.utils import _safe_indexing as rows_of
 from sklearn.utils.validation import has_fit_parameter
 
 from winnow.errors import InvalidInput
-from winnow.functional.cross_fitting import best_temperature, stratified_folds
+from winnow.functional.cross_fitting import stratified_folds
+
+_TEMPERATURES = (0.0025, 400.0)
+"""Margins come in any scale."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ def out_of_fold_probabilities(
         scores[held] = class_scores(model, rows_of(features, held), classes, 0.0 if probabilistic else -math.inf)
     if probabilistic:
         return OutOfFold(scores, None)
-    temperature = best_temperature(scores[usable], labels[usable])
+    import torch  # seconds to import, and only such classifiers need it
+
+    from winnow.functional.calibration import fitted_temperature
+
+    known = torch.from_numpy(scores[usable]), torch.from_numpy(labels[usable])
+    temperature = fitted_temperature(*known, _TEMPERATURES)
     return OutOfFold(softmax(scores / temperature, axis=1), temperature)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from winnow.errors import InputError, UsageError
+from winnow.functional.calibration import fitted_temperature
 from winnow.functional.class_graph import (
     Siblings,
     confused_siblings,
@@ -25,7 +26,7 @@ from winnow.functional.class_graph import (
     spread,
     spreading_matrix,
 )
-from winnow.functional.cross_fitting import best_temperature, stratified_folds
+from winnow.functional.cross_fitting import stratified_folds
 from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Need, Phase, Problem, Turn, cosine_in_phase
 from winnow.models import Network
@@ -288,13 +289,11 @@ class Distillation(Method):
         """The temperature and the visual graph, from what each fold's teacher thinks of the fold."""
         labels = self.problem.noisy_labels[self.verified.cpu().numpy()]
         if self.calibrates:
-            scores = self.out_of_fold.double().cpu().numpy()
+            scores, wanted = self.out_of_fold.cpu(), torch.from_numpy(labels).long()
             if labels.ndim == 2:  # each known cell is a choice between absent, of score 0, and present
-                known = labels >= 0
-                scores, labels_of = np.stack([np.zeros(known.sum()), scores[known]], axis=1), labels[known]
-            else:
-                labels_of = labels
-            self.used_temperature.fill_(best_temperature(scores, labels_of.astype(np.int64)))
+                present = scores[wanted >= 0]
+                scores, wanted = torch.stack([torch.zeros_like(present), present], dim=1), wanted[wanted >= 0]
+            self.used_temperature.fill_(fitted_temperature(scores, wanted))
         if self.is_visual:
             assert self.spreading is not None
             given = labels if labels.ndim == 2 else np.eye(self.problem.num_classes, dtype=np.int64)[labels]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from winnow.data.randomness import permutation, stream_key
-from winnow.functional.calibration import fitted_temperature, tempered
+from winnow.functional.calibration import fitted_temperature, log_probs_of, tempered
 from winnow.functional.correction import forward_losses
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine_in_phase
 from winnow.noise.estimate import confident_joint_transition_matrix
@@ -229,7 +229,7 @@ class ImportanceReweighting(Method):
         honest = np.union1d(self.reserved_rows, self.problem.held_out_rows)
         honest = honest if len(honest) else self.problem.train_rows
         probs = torch.from_numpy(survey.probs)
-        temperature = fitted_temperature(probs[honest], labels[honest])
+        temperature = fitted_temperature(log_probs_of(probs[honest]), labels[honest])
         matrix = self.estimated_matrix(tempered(probs[honest], temperature).numpy(), labels[honest].numpy())
         self.temperature.fill_(temperature)
         self.transition_matrix.copy_(torch.from_numpy(matrix))
