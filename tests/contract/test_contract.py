@@ -22,7 +22,6 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["bootstrap-sharp"], {"sharpness": 0.0}),
     (METHODS["forward"], {"estimator": "verified", "restart": False}),
     (METHODS["forward"], {"estimator": "anchor"}),
-    (METHODS["importance-reweighting"], {"mode": "dynamic", "estimator": "anchor", "reserved_share": 0.0}),
     (METHODS["label-refinery"], {"labels": "static"}),
     (METHODS["noise-layer"], {"parametrisation": "softmax", "penalty": "trace", "layer_rate": 10.0}),
     (METHODS["noise-layer"], {"layer": "estimated", "direction": "top-down"}),

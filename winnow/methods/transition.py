@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from winnow.functional.correction import backward_losses, forward_losses, label_posterior
+from winnow.functional.correction import backward_losses, forward_losses
 from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine_in_phase
 from winnow.noise.checked_matrix import matrix_health, read_transition_matrix
 from winnow.noise.estimate import (
@@ -156,12 +156,9 @@ class _LossCorrection(Method):
 
     def beliefs(self, survey: Survey) -> Beliefs:
         """The posterior of the true class given image and label; the prediction where there is no label."""
-        labels, probs = torch.from_numpy(self.problem.noisy_labels), torch.from_numpy(survey.probs)
-        posterior = label_posterior(probs, labels.clamp_min(0), self.transition_matrix.cpu())
-        posterior = torch.where((labels >= 0)[:, None], posterior, probs)
-        probability, suggested = posterior.max(dim=1)
-        quality = posterior.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-        return Beliefs(quality.numpy(), suggested.numpy(), probability.numpy())
+        return Beliefs.under_channel(
+            torch.from_numpy(survey.probs), self.problem.noisy_labels, self.transition_matrix.cpu()
+        )
 
     def log_values(self) -> dict[str, float]:
         """The matrix in short, and what it was estimated on."""
