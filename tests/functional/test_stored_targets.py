@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from winnow.functional.stored_targets import StoredTargets
+from winnow.functional.stored_targets import StoredTargets, all_probs, largest_probs
 from winnow.labels.memory import Memory
 
 HALF = 2**-11  # relative rounding of float16
@@ -96,3 +96,19 @@ def test_relabelling_the_classes_relabels_what_is_read():
 def test_nothing_kept_is_refused():
     with pytest.raises(ValueError, match="kept must be at least 1, got 0"):
         StoredTargets(Memory(3), 5, kept=0)
+
+
+def test_all_classes_kept_are_the_probabilities_themselves():
+    probs = some_probs(7, 5)
+    assert torch.allclose(all_probs(*largest_probs(probs, 5), 5), probs, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("kept", [2, 5])
+def test_classes_that_are_present_or_absent_by_themselves_keep_the_mean_of_the_rest(kept):
+    probs = torch.tensor([[0.5, 0.75, 0.25, 0.875, 0.0]])
+    stored = StoredTargets(Memory(1), 5, kept=kept, exclusive=False)
+
+    stored.write_largest(torch.tensor([0]), *largest_probs(probs, kept))
+
+    expected = probs if kept == 5 else torch.tensor([[0.25, 0.75, 0.25, 0.875, 0.25]])
+    assert torch.equal(stored.read(torch.tensor([0])), expected)

@@ -13,8 +13,6 @@ from winnow.methods.distillation import (
     mixed_risk,
     mixed_targets,
     optimal_given_weight,
-    top_beliefs,
-    whole_beliefs,
 )
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
@@ -139,21 +137,3 @@ def test_the_risk_of_the_mixture_is_its_mean_squared_error():
         risks = 1 + part**2, 0.49 + part**2, part**2
         for w in (0.2, optimal_given_weight(*risks)):
             assert np.square(w * e_y + (1 - w) * e_s).mean() == pytest.approx(mixed_risk(w, *risks), rel=0.01)
-
-
-# Stored beliefs
-
-
-def test_all_classes_kept_are_the_beliefs_themselves():
-    s = beliefs()
-    close(whole_beliefs(*top_beliefs(s, 5), 5), s, **EXACT)
-
-
-def test_what_is_not_kept_is_spread_evenly():
-    s = torch.tensor([[0.05, 0.6, 0.01, 0.3, 0.04]], dtype=torch.float64)
-    by_hand = torch.tensor([[0.1 / 3, 0.6, 0.1 / 3, 0.3, 0.1 / 3]], dtype=torch.float64)
-
-    classes, values = top_beliefs(s, 2)
-
-    assert classes.tolist() == [[1, 3]]
-    close(whole_beliefs(classes, values, 5), by_hand, **EXACT)

@@ -24,7 +24,7 @@ from winnow.methods.base import Problem
 from winnow.models import ModelSpec
 from winnow.noise.kinds import KINDS, make_noise
 from winnow.train.device import Device
-from winnow.train.settings import SMALLEST_SIZE, Settings, check_method
+from winnow.train.settings import SMALLEST_SIZE, Settings, check_needs, check_task
 
 FUNCTION = "winnow.bench.grid_cell:run"
 CONTROL = "cross-entropy"
@@ -118,7 +118,7 @@ class Grid:
             donors: those of `donors`, by name.
 
         Raises:
-            UsageError, InputError: see `make_noise`, `check_method`, `build`.
+            UsageError, InputError: see `make_noise`, `check_task`, `build`, `check_needs`.
         """
         for part, opened in zip(self.parts, data, strict=True):
             for noise in part.noise:
@@ -128,8 +128,8 @@ class Grid:
                 problem = _trial(source)
                 for entry in self.entries:
                     method = find_method(entry.method)
-                    check_method(method, source)
-                    build(method, problem(), entry.options)
+                    check_task(method, source)
+                    check_needs(build(method, problem(), entry.options), source)
 
     def cells(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> list[Cell]:
         """All cells, seed by seed, so that an early stop leaves whole comparisons.

@@ -27,6 +27,7 @@ from winnow.functional.class_graph import (
     spreading_matrix,
 )
 from winnow.functional.cross_fitting import stratified_folds
+from winnow.functional.stored_targets import StoredTargets, all_probs, largest_probs
 from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Need, Phase, Problem, Turn, cosine_in_phase
 from winnow.models import Network
@@ -90,22 +91,6 @@ def mixed_targets(
 ) -> Float[Tensor, "batch classes"]:
     """w_given * given + (1 - w_given) * beliefs: cross-entropy to it is the mixture of both cross-entropies."""
     return w_given * given + (1 - w_given) * beliefs
-
-
-def top_beliefs(
-    beliefs: Float[Tensor, "batch classes"], kept: int
-) -> tuple[Int[Tensor, "batch kept"], Float[Tensor, "batch stored"]]:
-    """(The `kept` most probable classes; their probabilities and, last, the mean of all the others')."""
-    values, classes = beliefs.topk(kept, dim=1)
-    others = (beliefs.sum(dim=1) - values.sum(dim=1)).clamp_min(0) / max(1, beliefs.shape[1] - kept)
-    return classes, torch.cat([values, others[:, None]], dim=1)
-
-
-def whole_beliefs(
-    classes: Int[Tensor, "batch kept"], values: Float[Tensor, "batch stored"], num_classes: int
-) -> Float[Tensor, "batch classes"]:
-    """What `top_beliefs` kept, as probabilities of all classes again."""
-    return values[:, -1:].expand(-1, num_classes).scatter(1, classes, values[:, :-1])
 
 
 class Distillation(Method):
@@ -220,8 +205,9 @@ class Distillation(Method):
         self.kept = min(STORED_CLASSES, classes)
         self.stored = (stored or bool(teacher)) and not self.ignores_teacher
         if self.stored:
-            self.top_classes = problem.rows("teacher-classes", self.kept, dtype="uint16")
-            self.top_values = problem.rows("teacher-beliefs", self.kept + 1)
+            self.memory = StoredTargets(
+                problem.memory, classes, kept=STORED_CLASSES, name="teacher-beliefs", exclusive=not several
+            )
 
     def plan(self, epochs: int) -> list[Phase]:
         """The teachers for cross-fitting, the teacher, the student."""
@@ -311,14 +297,14 @@ class Distillation(Method):
             if self.problem.noisy_labels.ndim == 2:
                 logits = logits - (1 - part).clamp_min(1e-12).log()
             beliefs = self.spread(self.probabilities(logits.to(self.verified.device)))
-            self.store(torch.arange(start, start + len(part)), *top_beliefs(beliefs, self.kept))
+            self.memory.write(torch.arange(start, start + len(part)), beliefs)
 
     def ask(self, survey: Survey) -> None:
         """Estimates the weights, and keeps the teacher's beliefs about plain views, whichever is wanted."""
         classes = torch.from_numpy(survey.values["teacher_classes"]).long()
         values = torch.from_numpy(survey.values["teacher_beliefs"])
         if self.stored:
-            self.store(torch.arange(len(classes)), classes, values)
+            self.memory.write_largest(torch.arange(len(classes)), classes, values)
         if not self.estimates_weight:
             return
         labels, verified = self.problem.noisy_labels, self.verified.cpu().numpy()
@@ -326,7 +312,7 @@ class Distillation(Method):
         if labels.ndim == 1:  # the teacher has no say where the given label is of another class
             rows = rows[self.taught.cpu().numpy()[labels[rows]]]
         if len(rows):
-            beliefs = whole_beliefs(classes[rows], values[rows], self.problem.num_classes).numpy()
+            beliefs = all_probs(classes[rows], values[rows], self.problem.num_classes).numpy()
             held_out = self.spread(self.probabilities(self.out_of_fold)).cpu().numpy()
             estimate = estimated_cell_risks if labels.ndim == 2 else estimated_risks
             risks = estimate(held_out, labels[verified], beliefs, labels[rows])
@@ -337,13 +323,8 @@ class Distillation(Method):
         """The student's view and, where a teacher was trained, what it believes most."""
         seen = super().observe(images)
         if self.teacher is not None:
-            seen["teacher_classes"], seen["teacher_beliefs"] = top_beliefs(self.opinion(images), self.kept)
+            seen["teacher_classes"], seen["teacher_beliefs"] = largest_probs(self.opinion(images), self.kept)
         return seen
-
-    def store(self, indices: Tensor, classes: Tensor, values: Tensor) -> None:
-        """Keeps beliefs, see `top_beliefs`, of some images."""
-        self.top_classes.write(indices, classes)
-        self.top_values.write(indices, values)
 
     def probabilities(self, logits: Tensor) -> Float[Tensor, "batch classes"]:
         """Class probabilities at the temperature in use."""
@@ -363,10 +344,7 @@ class Distillation(Method):
 
     def beliefs_of(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         """What the teacher believes of a batch: asked now, or looked up."""
-        if not self.stored:
-            return self.opinion(batch.images)
-        classes = self.top_classes.read(batch.indices).long()
-        return whole_beliefs(classes, self.top_values.read(batch.indices).float(), self.problem.num_classes)
+        return self.memory.read(batch.indices) if self.stored else self.opinion(batch.images)
 
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """Cross-entropy to the mixed targets."""

@@ -37,7 +37,7 @@ from winnow.train.predictor import save_predictor
 from winnow.train.progress import Progress
 from winnow.train.record import Stages, config_record, keep_config
 from winnow.train.run_folder import RunFolder
-from winnow.train.settings import FEW_STEPS, Settings, check_method, default_method
+from winnow.train.settings import FEW_STEPS, Settings, check_needs, check_task, default_method
 from winnow.train.starting import normalised, tell_weights
 from winnow.train.trainer import Diverged, Stopped, Trainer
 
@@ -81,7 +81,7 @@ class Session:
             self.weights = Weights.read(Path(self.settings.weights)).of_classes(self.source.class_names)
         device = self._device(resume)
         torch.set_num_threads(device.threads)
-        check_method(self.method_class, self.source)
+        check_task(self.method_class, self.source)
         with self.stages("reading"):
             collection = load(
                 self.source,
@@ -125,6 +125,7 @@ class Session:
             examples.verified,
         )
         method = build(self.method_class, problem, self.hyperparameters)
+        check_needs(method, self.source)
         method.to(device.torch_device).to(memory_format=torch.channels_last)
         test = self._test_set(preprocessing, device)
         if self.weights is not None:

@@ -77,11 +77,11 @@ def default_method(source: Source) -> str:
     return "label-smoothing" if source.is_multilabel else "winnow"
 
 
-def check_method(method: type[Method], source: Source) -> None:
-    """Refuses a method that cannot learn from a source.
+def check_task(method: type[Method], source: Source) -> None:
+    """Refuses a method that knows one class an image where a source has several.
 
     Raises:
-        UsageError: an image has several classes, and the method knows one only; or what the method needs is not there.
+        UsageError: as it says.
     """
     if source.is_multilabel and not method.multilabel:
         able = ", ".join(name for name, other in METHODS.items() if other.multilabel)
@@ -89,6 +89,14 @@ def check_method(method: type[Method], source: Source) -> None:
             f"--method {method.name} needs one class an image, {source.address} has several; "
             f"these learn from several: {able}"
         )
+
+
+def check_needs(method: Method, source: Source) -> None:
+    """Refuses a method, as its options made it, if a source lacks what it needs.
+
+    Raises:
+        UsageError: what is missing.
+    """
     here = {
         Need.UNLABELLED: bool(source.unlabelled.any()),
         Need.VERIFIED: source.verified is not None and bool(source.verified.any()),
