@@ -1,17 +1,21 @@
 """Distillation: what the method does with its teachers, see `test_distillation_losses.py`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.contract.harness import Script, build, digits
 from tests.plain import close, one_hot, softmax
+from winnow.data.open import open_source
 from winnow.errors import InputError, UsageError
 from winnow.labels.memory import Memory
 from winnow.methods.base import Batch, Moment, Need, Problem
 from winnow.methods.distillation import FOLDS, STORED_CLASSES, Distillation, optimal_given_weight
 from winnow.models import ModelSpec
 from winnow.survey.passes import survey
+from winnow.train.fit import Settings, fit
 
 MOMENT = Moment(step=0, epoch=0, phase_epoch=0, fraction=0.0, steps_per_epoch=1)
 CHECKED = np.arange(0, 40, 2)
@@ -370,3 +374,16 @@ def test_the_superclasses_of_cifar100_are_a_graph():
     # Beaver, dolphin, otter, seal and whale.
     close(matrix[[30, 55, 72, 95], 4], torch.full((4,), 0.05))
     assert matrix[4, 4] == pytest.approx(0.8)
+
+
+def test_a_given_teacher_spares_the_verified_labels(tmp_path):
+    source = open_source("digits", limit=60)
+    np.save(tmp_path / "teacher.npy", np.full((60, 10), 0.1))
+    settings = Settings(method="distillation", epochs=1)
+    with pytest.raises(UsageError, match="needs verified labels; digits has none"):
+        fit(source, settings, tmp_path / "refused")
+
+    options = {"teacher": str(tmp_path / "teacher.npy"), "w_given": 0.5}
+    run = fit(source, replace(settings, hyperparameters=options), tmp_path / "run")
+
+    assert run.summary["verified"] == 0
