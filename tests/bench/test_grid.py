@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from winnow.bench import grid_cell, shared
-from winnow.bench.command import run_grid, shipped
+from winnow.bench.command import run_grid, shipped, wanted_grid
 from winnow.bench.grid import Entry, made_grid, parsed_method, parsed_noise, read_grid
 from winnow.bench.grid_cell import with_noise
 from winnow.bench.shared import Data
@@ -20,6 +20,7 @@ from winnow.methods import METHODS
 from winnow.methods.base import Need
 
 SMALL = {"data": ["digits"], "method": ["winnow"], "noise": [{"kind": "symmetric", "rate": 0.4}], "seeds": 2}
+RELATION = {"better": "winnow", "than": "cross-entropy"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def digits():
         (SMALL | {"noise": [{"kind": "symetric", "rate": 0.4}]}, "did you mean symmetric?"),
         (SMALL | {"noise": [{"kind": "symmetric", "rates": 0.4}]}, "no entry 'rates'; did you mean rate?"),
         (SMALL | {"noise": [{"kind": "symmetric", "rate": [0.2, 1.4]}]}, r"rate in \[0, 1\], got 1.4"),
-        (SMALL | {"noise": [{"kind": "symmetric"}]}, r"rate in \[0, 1\], got None"),
+        (SMALL | {"noise": [{"kind": "symmetric"}]}, r"rate in \[0, 1\]: symmetric:0.4, or rate = 0.4"),
         (SMALL | {"noise": [{"kind": "none", "rate": 0.2}]}, "takes no rate"),
         (SMALL | {"train": {"epoch": 3}}, "no entry 'epoch'; did you mean epochs?"),
         (SMALL | {"train": {"epochs": 0}}, "epochs must be at least 1"),
@@ -47,14 +48,61 @@ def digits():
         (SMALL | {"data": []}, "no data"),
         (SMALL | {"data": [{"data": "digits", "limt": 3}]}, "no entry 'limt'; did you mean limit?"),
         (SMALL | {"relation": [{"beter": "winnow"}]}, "did you mean better?"),
-        (SMALL | {"relation": [{"better": "winnow"}]}, "name either another method"),
-        (SMALL | {"relation": [{"better": "winnow", "than": "x", "at_least": 0.9}]}, "name either another method"),
+        (SMALL | {"relation": [{"better": "winnow"}]}, "either another method"),
+        (SMALL | {"relation": [RELATION | {"at_least": 0.9}]}, "either another method"),
+        (SMALL | {"relation": [{"than": "cross-entropy"}]}, "'better' and"),
+        (SMALL | {"relation": [{"better": "winnow", "at_least": 0.9, "by": 0.1}]}, "'by' needs another method"),
+        (SMALL | {"relation": [RELATION | {"better": "winow"}]}, "no method 'winow' in the grid; did you mean winnow?"),
+        (SMALL | {"relation": [RELATION | {"than": "pair"}]}, r"than: no method 'pair' .*cross-entropy averaging=true"),
+        (SMALL | {"relation": [RELATION | {"by": "x"}]}, "relation: by must be a number, got 'x'"),
+        (SMALL | {"relation": [RELATION | {"each": 1}]}, "relation: each must be true or false, got 1"),
+        (SMALL | {"relation": [RELATION | {"measure": "test_accuracy"}]}, "did you mean test_accuracy_last?"),
+        (SMALL | {"relation": [RELATION | {"noise": "symetric"}]}, "did you mean symmetric?"),
+        (SMALL | {"relation": [RELATION | {"noise": {"kind": "pair", "rate": [0.2, 0.4]}}]}, "one rate, got 2"),
+        (SMALL | {"relation": 3}, "relation must be a list"),
+        (SMALL | {"published": [{"method": "winnow", "accuracy": "high"}]}, "accuracy must be a number, got 'high'"),
+        (SMALL | {"published": [{"method": "winnow", "accuracy": 98.2}]}, r"a fraction in \[0, 1\], got 98.2"),
+        (SMALL | {"published": [{"method": "winnow", "noise": 0.4}]}, "noise must be a list of names or of tables"),
+        (SMALL | {"train": {"model": "mpl"}}, "mpl: no such network; did you mean mlp?"),
+        (SMALL | {"data": [{"data": "digits", "train": {"model": "mpl"}}]}, "did you mean mlp?"),
+        (SMALL | {"train": {"epochs": "one"}}, "train: epochs must be a whole number, got 'one'"),
+        (SMALL | {"train": {"epochs": True}}, "train: epochs must be a whole number, got True"),
+        (SMALL | {"train": {"batch_size": "64"}}, "batch_size must be a whole number, got '64'"),
+        (SMALL | {"train": {"learning_rate": "fast"}}, "learning_rate must be a number, got 'fast'"),
+        (SMALL | {"data": [{"data": "digits", "limit": "many"}]}, "data: limit must be a whole number, got 'many'"),
+        (SMALL | {"data": [{"data": 3}]}, "data: data must be a text, got 3"),
+        (SMALL | {"method": [{"name": "winnow", "set": "window=3"}]}, "set must be a table, got 'window=3'"),
+        (SMALL | {"noise": [{"kind": "annotators", "rate": 0.2, "annotators": "all"}]}, "annotators must be a whole"),
+        (SMALL | {"seeds": 2.5}, "seeds must be"),
     ],
 )
 def test_what_is_unknown_is_refused_with_what_was_meant(content, told):
     with pytest.raises(UsageError, match=told) as error:
         made_grid(content, "trial")
     assert error.value.exit_code == 2
+
+
+def test_an_entry_that_noise_does_not_have_is_told_with_each_entry_once():
+    with pytest.raises(UsageError) as error:
+        made_grid(SMALL | {"noise": [{"kind": "symmetric", "rate": 0.4, "zzz": 1}]}, "trial")
+    assert str(error.value).count("kind") == 1
+
+
+def test_relations_and_published_rows_may_name_noise_in_short():
+    rows = {"relation": [RELATION | {"noise": "none"}], "published": [{"method": "winnow", "noise": "none"}]}
+    grid = made_grid(SMALL | rows, "trial")
+    assert grid.relations[0]["noise"] == grid.published[0]["noise"] == {"kind": "none"}
+
+
+def test_methods_of_the_command_line_leave_the_relations_of_a_grid_unmeasured(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('data = ["digits"]\nmethod = ["winnow"]\n[[relation]]\nbetter = "winnow"\nthan = "cross-entropy"\n')
+    chosen = {"data": [], "noise": [], "seeds": 1, "training": {}, "reading": {}}
+    grid = wanted_grid(str(path), methods=["bootstrap-soft"], size="cpu", **chosen)
+    assert [entry.label for entry in grid.entries] == ["cross-entropy", "bootstrap-soft"]
+    assert grid.relations == [RELATION]
+    with pytest.raises(UsageError, match="--size huge: sizes belong to a grid"):
+        wanted_grid(None, methods=[], size="huge", **(chosen | {"data": ["digits"]}))
 
 
 def test_a_class_map_that_does_not_fit_is_told_before_anything_runs(digits):
@@ -176,6 +224,9 @@ def test_a_size_takes_the_place_of_what_stands_above(tmp_path):
     assert read_grid(path, size="gpu") == {"data": ["digits"], "seeds": 5}
     with pytest.raises(UsageError, match=r"no size 'big' \(cpu, gpu\)"):
         read_grid(path, size="big")
+    path.write_text("size.gpu = 5")
+    with pytest.raises(UsageError, match=r"size\.gpu must be a table"):
+        read_grid(path, size="gpu")
 
 
 def test_damaged_and_missing_files_are_told(tmp_path):
@@ -253,7 +304,7 @@ def test_labels_can_be_checked_where_they_stand_as_given(digits):
 
 @pytest.mark.parametrize("number", [0, 0.5, True, "10"])
 def test_the_number_of_checked_labels_must_be_one(number):
-    with pytest.raises(UsageError, match="verified must be a number of images"):
+    with pytest.raises(UsageError, match=r"verified must be a (whole number|number of images)"):
         made_grid(SMALL | {"noise": {"kind": "none", "verified": number}}, "trial")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from winnow.bench.comparison import Condition, compared
 from winnow.bench.folder import clean_up, default_workers, failure, grid_folder
 from winnow.bench.grid import FUNCTION, Grid, made_grid, parsed_method, parsed_noise, read_grid
+from winnow.bench.grid_content import tables
 from winnow.bench.page import write_bench_page
 from winnow.bench.results import Record
 from winnow.bench.runner import CellProgress, Outcome, run_cells
@@ -143,6 +144,8 @@ def wanted_grid(
     """
     content: dict[str, Any] = {}
     name = "flags"
+    if grid is None and size != "cpu":
+        raise UsageError(f"--size {size}: sizes belong to a grid, and none is named")
     if grid is not None:
         path = _path(grid)
         name = path.stem
@@ -151,6 +154,7 @@ def wanted_grid(
         content["data"] = list(data)
     if noise:
         content["noise"] = [parsed_noise(text) for text in noise]
+    replaced = tables(content, "method", name, "name") if methods else []
     if methods:
         content["method"] = [parsed_method(text) for text in methods]
     content.setdefault("method", ["winnow"])
@@ -170,7 +174,7 @@ def wanted_grid(
         content["train"] = {**content.get("train", {}), **training}
     if grid is None and data:
         name = "-".join(Path(item).stem.replace(":", "-") for item in data)
-    return made_grid(content, name, seeds=seeds)
+    return made_grid(content, name, seeds=seeds, replaced=replaced)
 
 
 def run_grid(

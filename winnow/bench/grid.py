@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,14 @@ import numpy as np
 from winnow.bench.cells import Cell, canonical, code_version, hashed
 from winnow.bench.comparison import labelled
 from winnow.bench.grid_cell import donor_of, with_noise
-from winnow.bench.shared import OPENING, Data
+from winnow.bench.grid_content import DATA, METHOD, TOP, TRAIN, check, conditions, published, relations, tables
+from winnow.bench.shared import Data
 from winnow.data.source import Source
 from winnow.errors import InputError, UsageError
 from winnow.labels.memory import Memory
 from winnow.methods import build, find_method, hyperparameters, parsed_hyperparameters
 from winnow.methods.base import Problem
-from winnow.models import ModelSpec
-from winnow.noise.kinds import KINDS, make_noise
+from winnow.models import ModelSpec, network_class
 from winnow.train.device import Device
 from winnow.train.settings import SMALLEST_SIZE, Settings, check_needs, check_task
 
@@ -31,18 +29,7 @@ CONTROL = "cross-entropy"
 _SHARED_OPTIONS = ("views", "mixup", "averaging", "window")
 """Options that make the control's training like the method's."""
 
-_TOP = ("title", "about", "data", "noise", "method", "seeds", "train", "size", "published", "relation")
-_DATA = ("data", "test", "test_label_column", *OPENING, "noise", "train")
-_METHOD = ("name", "set")
-_TRAIN = tuple(item.name for item in fields(Settings) if item.name not in ("method", "seed", "hyperparameters"))
-_PUBLISHED = ("method", "data", "noise", "accuracy", "source", "differs")
-_RELATION = ("claim", "better", "than", "data", "noise", "measure", "by", "at_least", "each")
 _NO_DONORS: Mapping[str, Data] = {}
-_NOISE = (
-    "kind",
-    "verified",
-    *(name for name in inspect.signature(make_noise).parameters if name not in ("source", "progress")),
-)
 
 
 @dataclass(frozen=True)
@@ -191,44 +178,49 @@ def read_grid(path: Path, *, size: str = "cpu") -> dict[str, Any]:
         return content
     if size not in sizes:
         raise UsageError(f"{path}: no size '{size}' ({', '.join(dict.fromkeys(['cpu', *sizes]))})")
+    if not isinstance(sizes[size], dict):
+        raise UsageError(f"{path}: size.{size} must be a table")
     return content | sizes[size]
 
 
-def made_grid(content: Mapping[str, Any], name: str, *, seeds: int | None = None) -> Grid:
+def made_grid(
+    content: Mapping[str, Any], name: str, *, seeds: int | None = None, replaced: Sequence[Mapping[str, Any]] = ()
+) -> Grid:
     """A grid, everything in it checked but what only the data can tell.
 
     Args:
         content: as a grid file has it.
         name: of the grid; stands before what is wrong with it.
         seeds: how many seeds, instead of those of the grid.
+        replaced: methods that those of `content` took the place of: relations may still name them.
 
     Raises:
-        UsageError: an unknown entry, method, option or kind of noise, with what was meant, perhaps.
+        UsageError: an unknown entry, method, network, option or kind of noise, with what was meant, perhaps; a value
+            of another type.
     """
-    _check_names(content, _TOP, name)
+    check(content, TOP, name)
     train = _train(content.get("train", {}), name)
-    parts = [_part(item, content.get("noise"), train, name) for item in _tables(content, "data", name, "data")]
+    parts = [_part(item, content.get("noise"), train, name) for item in tables(content, "data", name, "data")]
     if not parts:
         raise UsageError(f'{name}: no data: write data = ["digits"] or [[data]]')
-    wanted = [_entry(item, name) for item in _tables(content, "method", name, "name")]
-    entries, controls = _with_controls(wanted)
-    given = content.get("seeds", 3)
-    chosen = list(range(given)) if isinstance(given, int) else list(given)
-    if seeds is not None:
-        given, chosen = seeds, list(range(seeds))
-    if not chosen or not all(isinstance(seed, int) for seed in chosen) or len(set(chosen)) < len(chosen):
+    entries, controls = _with_controls([_entry(item, name) for item in tables(content, "method", name, "name")])
+    given = content.get("seeds", 3) if seeds is None else seeds
+    chosen = given if isinstance(given, list) else list(range(given)) if type(given) is int else []
+    if not chosen or not all(type(seed) is int for seed in chosen) or len(set(chosen)) < len(chosen):
         raise UsageError(f"{name}: seeds must be a number from 1 or a list of whole numbers, got {given}")
-    relations, published = (content.get(key, []) for key in ("relation", "published"))
-    for item, known, what in [(r, _RELATION, "relation") for r in relations] + [
-        (p, _PUBLISHED, "published") for p in published
-    ]:
-        _check_names(item, known, f"{name}: {what}")
-    for relation in relations:
-        if ("than" in relation) == ("at_least" in relation):
-            raise UsageError(f"{name}: relation: name either another method (than, by) or a value (at_least)")
+    others, _ = _with_controls([_entry(item, name) for item in replaced])
+    known = list(dict.fromkeys(entry.label for entry in (*entries, *others)))
     title = str(content.get("title", name))
     return Grid(
-        name, title, str(content.get("about", "")), parts, entries, controls, chosen, tuple(published), tuple(relations)
+        name,
+        title,
+        str(content.get("about", "")),
+        parts,
+        entries,
+        controls,
+        chosen,
+        published(content, name),
+        relations(content, name, known),
     )
 
 
@@ -267,41 +259,21 @@ def _trial(source: Source) -> Callable[[], Problem]:
 
 
 def _part(item: Mapping[str, Any], noise: Any, train: Mapping[str, Any], name: str) -> Part:
-    _check_names(item, _DATA, f"{name}: data")
+    check(item, DATA, f"{name}: data")
     if "data" not in item:
         raise UsageError(f"{name}: data: an entry lacks 'data'")
     opening = {key: value for key, value in item.items() if key not in ("noise", "train")}
-    chosen = item.get("noise", noise)
-    kinds = [{"kind": "none"}] if chosen is None else _tables({"noise": chosen}, "noise", name, "kind")
-    conditions = {canonical(one): one for kind in kinds for one in _conditions(kind, name)}
-    return Part(opening, list(conditions.values()), {**train, **_train(item.get("train", {}), name, train)})
-
-
-def _conditions(noise: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    _check_names(noise, _NOISE, f"{name}: noise")
-    kind = noise.get("kind")
-    if kind != "none" and kind not in KINDS:
-        raise UsageError(f"{name}: no noise of the kind '{kind}'{_hint(str(kind), (*KINDS, 'none'))}")
-    checked = {"verified": noise["verified"]} if "verified" in noise else {}
-    if checked and not (type(noise["verified"]) is int and noise["verified"] > 0):
-        raise UsageError(f"{name}: noise: verified must be a number of images, got {noise['verified']}")
-    if kind == "none":
-        if others := [key for key in noise if key not in ("kind", "verified")]:
-            raise UsageError(f"{name}: noise of the kind none takes no {', '.join(others)}")
-        yield {"kind": "none", **checked}
-        return
-    rates = noise.get("rate")
-    for rate in rates if isinstance(rates, list) else [rates]:
-        if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
-            raise UsageError(f"{name}: {kind} noise needs a rate in [0, 1], got {rate}")
-        yield {"kind": "none", **checked} if rate == 0 else {**noise, "rate": float(rate)}
+    once = {canonical(one): one for one in conditions(item.get("noise", noise), name)}
+    return Part(opening, list(once.values()), {**train, **_train(item.get("train", {}), name, train)})
 
 
 def _train(given: Any, name: str, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Settings with the device resolved: numbers from another device or precision are other numbers."""
-    _check_names(given, _TRAIN, f"{name}: train")
+    check(given, TRAIN, f"{name}: train")
     merged = {**(base or {}), **given}
     Settings(**merged)
+    if merged.get("model") is not None:
+        network_class(merged["model"])
     device = Device.choose(merged.get("device", "auto"), merged.get("precision", "auto"), merged.get("threads", 1))
     return {
         **merged,
@@ -312,7 +284,7 @@ def _train(given: Any, name: str, base: Mapping[str, Any] | None = None) -> dict
 
 
 def _entry(item: Mapping[str, Any], name: str) -> Entry:
-    _check_names(item, _METHOD, f"{name}: method")
+    check(item, METHOD, f"{name}: method")
     if "name" not in item:
         raise UsageError(f"{name}: method: an entry lacks 'name'")
     method = find_method(str(item["name"]))
@@ -348,26 +320,3 @@ def _control(entry: Entry) -> Entry:
     if not chosen.get("averaging"):
         chosen.pop("window", None)
     return _entry({"name": CONTROL, "set": chosen}, "control")
-
-
-def _tables(content: Mapping[str, Any], key: str, name: str, main: str) -> list[Mapping[str, Any]]:
-    """A list of tables; a plain text stands for a table with its main entry alone."""
-    given = content.get(key, [])
-    items = given if isinstance(given, list) else [given]
-    found = [{main: item} if isinstance(item, str) else item for item in items]
-    if not all(isinstance(item, Mapping) for item in found):
-        raise UsageError(f"{name}: {key} must be a list of names or of tables")
-    return found
-
-
-def _check_names(given: Any, known: Sequence[str], where: str) -> None:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{where}: must be a table")
-    for key in given:
-        if key not in known:
-            raise UsageError(f"{where}: no entry '{key}'{_hint(key, known)}")
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f" ({', '.join(known)})"
