@@ -12,8 +12,9 @@ import pytest
 from tests.report.conftest import checked_page
 from winnow.bench.comparison import compared
 from winnow.bench.grid import made_grid
-from winnow.bench.page import write_bench_page
-from winnow.bench.table import csv_text, sentence, summary, table_lines
+from winnow.bench.headline import sentence
+from winnow.bench.page import page_values, write_bench_page
+from winnow.bench.table import csv_text, summary, table_lines
 from winnow.bench.verdicts import judged
 
 CONTROLS = {"winnow": "cross-entropy"}
@@ -111,16 +112,58 @@ def test_a_long_name_gets_a_line_of_its_own(records):
     assert max(map(len, lines)) <= 80
 
 
+def told(records, methods=(), seeds=0, cells=None):
+    return sentence(compared(records, CONTROLS, methods=methods, seeds=seeds), cells).replace("\u00a0", " ")
+
+
 def test_the_sentence_names_who_is_ahead_and_by_how_much(records):
-    told = sentence(compared(records, CONTROLS)).replace("\u00a0", " ")
-    assert told == ("winnow is best at the last epoch: 83.0 %, +18.0 (+15.0 to +20.0) points against cross-entropy.")
+    assert told(records) == (
+        "winnow is best at the last epoch: 83.0 %, +18.0 (+15.0 to +20.0) points against cross-entropy."
+    )
     clean = [record("cross-entropy", 0, 0.95, kind="none"), record("winnow", 0, 0.94, kind="none")]
     more = [record("cross-entropy", 0, 0.5, rate=0.6), record("winnow", 0, 0.6, rate=0.6)]
-    told = sentence(compared([*records, *clean, *more], CONTROLS))
-    assert (
-        told == "winnow is best at the last epoch in 2 of 3 conditions, \u22121.0 to +18.0 points against its control."
+    assert told([*records, *clean, *more]) == (
+        "winnow is best at the last epoch in 2 of 3 conditions, \u22121.0 to +18.0 points against its control."
     )
-    assert sentence([]) == "No cell is finished yet."
+    assert told([]) == "No cell is finished yet."
+
+
+def test_a_tie_over_conditions_is_unsettled(records):
+    clean = [record("cross-entropy", 0, 0.95, kind="none"), record("winnow", 0, 0.94, kind="none")]
+    assert told([*records, *clean]) == (
+        "Unsettled: winnow and cross-entropy are each best at the last epoch in 1 of 2 conditions."
+    )
+    level = [record("cross-entropy", 0, 0.9, kind="none"), record("winnow", 0, 0.9, kind="none")]
+    assert told(level) == "Unsettled: cross-entropy and winnow are level at the last epoch with 90.0 %."
+    assert told([*records, *level]).startswith("winnow is best at the last epoch in 1 of 2 conditions")
+
+
+def test_without_a_comparison_there_is_no_winner(records):
+    ours = records[3:]
+    assert told(ours) == "winnow reaches 83.0 % at the last epoch; nothing else ran to compare it with."
+    clean = record("winnow", 0, 0.94, kind="none")
+    assert told([*ours, clean]).startswith("winnow reaches 83.0 to 94.0 % in 2 conditions at the last epoch")
+    assert told(ours, ["cross-entropy", "winnow"], 3, 6) == (
+        "Only winnow has a result: 83.0 % at the last epoch. "
+        "Not finished: 3 of 6 cells have a result, none of cross-entropy."
+    )
+    assert told([records[0], records[4]], ["cross-entropy", "winnow"], 3).startswith(
+        "No two methods have a result of the same condition and seed yet. Not finished: 2 of 6 cells"
+    )
+
+
+def test_methods_are_ranked_over_the_seeds_that_all_have(records):
+    # Over its own three seeds cross-entropy would be ahead of what ran on the hardest one alone.
+    found = [record("cross-entropy", seed, value) for seed, value in enumerate((0.6, 0.9, 0.9))]
+    assert told([*found, record("winnow", 0, 0.7)], ["cross-entropy", "winnow"], 3, 6) == (
+        "winnow is best at the last epoch: 70.0 %, +10.0 points against cross-entropy. "
+        "Not finished: 4 of 6 cells have a result; ranked over the seeds in common."
+    )
+
+
+def test_a_method_that_has_not_run_has_a_row_without_numbers(records):
+    lines = list(table_lines(compared(records[:3], CONTROLS, methods=["cross-entropy", "winnow"], seeds=3)))
+    assert lines[3].split() == ["winnow", "-", "-", "0", "of", "3", "seeds"]
 
 
 def test_failed_cells_leave_a_gap_that_is_told(records):
@@ -214,6 +257,24 @@ def test_a_published_number_finds_ours_where_only_some_images_were_used(tmp_path
     page = checked_page(write_bench_page(tmp_path / "p.html", grid, [ours]).read_text())
     before_source = page.text.replace("\u00a0", " ").split("A 2020")[0]
     assert before_source.rstrip().endswith("77.7 %")
+
+
+def test_the_next_command_trains_as_the_best_row_did(grid, records):
+    ours = [record("winnow", seed, 0.9, options={"window": 4.0, "averaging": True}) for seed in range(3)]
+    assert page_values(grid, [*records, *ours])["next"].command == (
+        "winnow train FOLDER --method winnow --set averaging=true --set window=4.0"
+    )
+    odd = [record("my file.py:Mine", 0, 0.9, options={"matrix": "a b.npy"})]
+    assert page_values(grid, odd)["next"].command == (
+        "winnow train FOLDER --method 'my file.py:Mine' --set 'matrix=a b.npy'"
+    )
+
+
+def test_a_grid_of_flags_has_no_lead(tmp_path, grid, records):
+    from dataclasses import replace
+
+    assert page_values(grid, records)["lead"].startswith("Trial of 40")
+    assert page_values(replace(grid, title=grid.name, about=""), records)["lead"] == ""
 
 
 def test_hostile_names_stay_text(tmp_path, grid, records):

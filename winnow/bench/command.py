@@ -8,15 +8,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from winnow.bench.comparison import Condition, compared
+from winnow.bench.comparison import Condition
 from winnow.bench.folder import clean_up, default_workers, failure, grid_folder
 from winnow.bench.grid import FUNCTION, Grid, made_grid, parsed_method, parsed_noise, read_grid
 from winnow.bench.grid_content import tables
+from winnow.bench.headline import sentence
 from winnow.bench.page import write_bench_page
 from winnow.bench.results import Record
 from winnow.bench.runner import CellProgress, Outcome, run_cells
 from winnow.bench.shared import Data, donor_opening, prepare
-from winnow.bench.table import csv_text, sentence, summary, table_lines
+from winnow.bench.table import csv_text, summary, table_lines
 from winnow.bench.verdicts import Verdict, judged
 from winnow.errors import InputError, UsageError
 from winnow.files import atomic_write
@@ -56,7 +57,7 @@ class Found:
     @property
     def sentence(self) -> str:
         """The answer."""
-        return sentence(self.conditions)
+        return sentence(self.conditions, self.grid.num_cells)
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -222,7 +223,7 @@ def run_grid(
         records = [record for cell in cells if (record := results.get(cell.key)) is not None]
         records = list({record["key"]: record for record in records}.values())
         clean_up(work, outcome)
-        found = Found(grid, out, records, compared(records, grid.controls), outcome)
+        found = Found(grid, out, records, grid.compared(records), outcome)
         atomic_write(found.csv, csv_text(found.conditions).encode())
         write_bench_page(found.report, grid, records)
         return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from winnow.bench.cells import canonical
@@ -54,6 +54,10 @@ class Row:
         values = self.values(measure)
         return statistics.stdev(values.values()) if len(values) > 1 else None
 
+    def over(self, seeds: Collection[int]) -> Row:
+        """The same method over some seeds alone."""
+        return replace(self, records={seed: record for seed, record in self.records.items() if seed in seeds})
+
     def time(self, name: str) -> float | None:
         """Mean of something under `times`."""
         found = [record["times"][name] for record in self.records.values() if record["times"].get(name) is not None]
@@ -97,8 +101,16 @@ class Condition:
 
     @property
     def ranked(self) -> list[Row]:
-        """The rows with an accuracy, the best first; among equals the one that stands first."""
-        return sorted((row for row in self.rows if row.mean() is not None), key=lambda row: -(row.mean() or 0.0))
+        """The rows with an accuracy, the best over the seeds of `fair` first; equals stay in their order."""
+        means = {row.method: row.mean() or 0.0 for row in self.fair.rows}
+        return sorted((row for row in self.rows if row.values()), key=lambda row: -means[row.method])
+
+    @property
+    def fair(self) -> Condition:
+        """The same over the seeds that every method with an accuracy has: one that is further on is not better."""
+        seeds = [set(row.values()) for row in self.rows if row.values()]
+        common = set.intersection(*seeds) if seeds else set()
+        return replace(self, rows=[row.over(common) for row in self.rows])
 
     @property
     def realised(self) -> str:
@@ -117,12 +129,16 @@ class Condition:
         return f"{share} of all labels wrong; {convention}"
 
 
-def compared(records: Sequence[Record], controls: Mapping[str, str]) -> list[Condition]:
+def compared(
+    records: Sequence[Record], controls: Mapping[str, str], *, methods: Sequence[str] = (), seeds: int = 0
+) -> list[Condition]:
     """The comparisons in some records, in their order; a function of its arguments alone.
 
     Args:
         records: of a grid, finished and failed ones.
         controls: by the label of a method that of its control.
+        methods: labels of those that were asked for; they have a row in every condition, whether they ran or not.
+        seeds: how many were asked for; by default as many as there are records.
     """
     groups: dict[str, dict[str, list[Record]]] = {}
     for record in records:
@@ -131,16 +147,16 @@ def compared(records: Sequence[Record], controls: Mapping[str, str]) -> list[Con
         group = groups.setdefault(canonical([config["data"], noise, config["train"]]), {})
         group.setdefault(labelled(config["method"], config["options"]), []).append(record)
     conditions = []
-    for methods in groups.values():
-        first = next(iter(methods.values()))[0]["config"]
+    for group in groups.values():
+        first = next(iter(group.values()))[0]["config"]
         rows = [
             Row(
                 method,
                 {record["config"]["seed"]: record for record in found if "result" in record},
                 controls.get(method),
-                len(found),
+                max(seeds, len(found)),
             )
-            for method, found in methods.items()
+            for method, found in {**{each: [] for each in methods}, **group}.items()
         ]
         noise = first["noise"]
         conditions.append(
@@ -151,7 +167,12 @@ def compared(records: Sequence[Record], controls: Mapping[str, str]) -> list[Con
 
 def labelled(method: str, options: Mapping[str, Any]) -> str:
     """A method and its options, by name, in one line, such as `cross-entropy averaging=true`."""
-    return " ".join([method, *(f"{name}={_shown(value)}" for name, value in sorted(options.items()))])
+    return " ".join([method, *(option_text(name, value) for name, value in sorted(options.items()))])
+
+
+def option_text(name: str, value: Any) -> str:
+    """An option as it is typed, such as `averaging=true`."""
+    return f"{name}={_shown(value)}"
 
 
 def data_label(opening: Mapping[str, Any]) -> str:
@@ -166,7 +187,7 @@ def noise_label(noise: Mapping[str, Any]) -> str:
     if noise["kind"] == "none":
         return "labels as given" + (f", {noise['verified']} verified" if "verified" in noise else "")
     others = [
-        f"{name.replace('class_map', 'map')}={_shown(value)}"
+        option_text(name.replace("class_map", "map"), value)
         for name, value in noise.items()
         if name not in ("kind", "rate", "seed")
     ]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from winnow.bench.cells import Cell, canonical, code_version, hashed
-from winnow.bench.comparison import labelled
+from winnow.bench.comparison import Condition, compared, labelled
 from winnow.bench.grid_cell import donor_of, with_noise
 from winnow.bench.grid_content import DATA, METHOD, TOP, TRAIN, check, conditions, published, relations, tables
+from winnow.bench.results import Record
 from winnow.bench.shared import Data
 from winnow.data.source import Source
 from winnow.errors import InputError, UsageError
@@ -92,10 +93,21 @@ class Grid:
     relations: Sequence[Mapping[str, Any]] = ()
 
     @property
+    def num_cells(self) -> int:
+        """Trainings in all."""
+        conditions = {canonical([part.opening, noise, part.train]) for part in self.parts for noise in part.noise}
+        return len(conditions) * len(self.entries) * len(self.seeds)
+
+    @property
     def donors(self) -> list[str]:
         """The collections that foreign images come from."""
         found = [donor_of(noise) for part in self.parts for noise in part.noise]
         return [donor for donor in dict.fromkeys(found) if donor is not None]
+
+    def compared(self, records: Sequence[Record]) -> list[Condition]:
+        """What its records say, the methods and seeds that are missing there included."""
+        methods = [entry.label for entry in self.entries]
+        return compared(records, self.controls, methods=methods, seeds=len(self.seeds))
 
     def check(self, data: Sequence[Data], donors: Mapping[str, Data] = _NO_DONORS) -> None:
         """Makes each noise and each method once, so that what does not fit is told before anything runs.

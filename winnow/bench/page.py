@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from winnow.bench.comparison import Condition, Row, compared, labelled, noise_label
+from winnow.bench.comparison import Condition, Row, labelled, noise_label, option_text
 from winnow.bench.grid import Grid
-from winnow.bench.phrases import unbreakable
+from winnow.bench.headline import leader, sentence
+from winnow.bench.phrases import signed, unbreakable
 from winnow.bench.plots import cost_plot, noise_plot
 from winnow.bench.results import Record
-from winnow.bench.table import difference, missing, sentence, signed
+from winnow.bench.table import difference, missing
 from winnow.bench.verdicts import Verdict, judged
 from winnow.report import words
 from winnow.report.figures import Figure
@@ -60,16 +63,15 @@ def write_bench_page(path: Path, grid: Grid, records: Sequence[Record]) -> Path:
 
 def page_values(grid: Grid, records: Sequence[Record]) -> dict[str, Any]:
     """What the template shows."""
-    conditions = [condition for condition in compared(records, grid.controls) if condition.ranked]
+    conditions = [condition for condition in grid.compared(records) if condition.ranked]
     done = sum("result" in record for record in records)
     seeds = " ".join(map(str, grid.seeds))
-    best = conditions[0].ranked[0].method.split()[0] if conditions else "winnow"
     return {
         "title": unbreakable(f"winnow bench: {grid.title}"),
         "small_line": f"winnow bench {grid.name} · {words.counted(done, 'cell')} · seeds {seeds}",
-        "headline": unbreakable(sentence(conditions)),
-        "lead": unbreakable(f"{grid.title}. {grid.about}".strip()),
-        "next": Next(f"winnow train FOLDER --method {best}", "the same on your own images"),
+        "headline": unbreakable(sentence(conditions, grid.num_cells)),
+        "lead": unbreakable(grid.about if grid.title == grid.name else f"{grid.title}. {grid.about}".strip()),
+        "next": Next(_training(leader(conditions)), "the same on your own images"),
         "columns": list(_COLUMNS),
         "conditions": [
             {
@@ -87,6 +89,15 @@ def page_values(grid: Grid, records: Sequence[Record]) -> dict[str, Any]:
         "failures": _failures(records),
         "made": _made(grid, records),
     }
+
+
+def _training(row: Row | None) -> str:
+    """The command that trains as a row's cells did, its options included."""
+    config: Mapping[str, Any] = {"method": "winnow", "options": {}}
+    if row:
+        config = next(iter(row.records.values()))["config"]
+    options = [f"--set {shlex.quote(option_text(name, value))}" for name, value in sorted(config["options"].items())]
+    return " ".join(["winnow train FOLDER --method", shlex.quote(config["method"]), *options])
 
 
 def _row(condition: Condition, row: Row) -> list[str]:
@@ -166,8 +177,9 @@ def _seeds(condition: Condition) -> Figure | None:
     if not whole:
         return None
     lines: dict[str, Sequence[float]] = {method: [values[seed] for seed in seeds] for method, values in whole.items()}
-    best = condition.ranked[0]
-    description = f"{words.short(best.method)} leads with {words.percent(best.mean())}."
+    best = max(lines, key=lambda method: statistics.fmean(lines[method]))
+    leads = "leads with" if len(lines) > 1 else "reaches"
+    description = f"{words.short(best)} {leads} {words.percent(statistics.fmean(lines[best]))}."
     return seeds_plot(words.short(condition.title, 60), description, lines, seeds)
 
 

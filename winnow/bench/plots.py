@@ -95,9 +95,8 @@ def noise_plot(conditions: Sequence[Condition]) -> Figure:
     title = words.short(title, 60)
     if rates[0] == 0 and len(conditions) > 1:
         title = words.short(f"{condition.data}: {conditions[-1].kind} noise", 60)
-    description = (
-        f"At {words.percent(rates[-1], 0)} {words.short(best)} reaches {words.percent(ends[best])}, the most of "
-        f"{words.counted(len(lines), 'method')}."
+    description = f"At {words.percent(rates[-1], 0)} {words.short(best)} reaches {words.percent(ends[best])}" + (
+        f", the most of {words.counted(len(lines), 'method')}." if len(lines) > 1 else "."
     )
     columns = ["method", *(words.percent(rate, 0) for rate in rates)]
     table = [
@@ -108,9 +107,9 @@ def noise_plot(conditions: Sequence[Condition]) -> Figure:
 
 
 def cost_plot(condition: Condition) -> Figure | None:
-    """Accuracy against seconds of training: a dot a method, named at the right."""
+    """Accuracy against seconds of training: a dot a method, named at the right; None for one method alone."""
     rows = [row for row in condition.rows if row.mean() is not None and row.time("training_seconds") is not None]
-    if not rows:
+    if len(rows) < 2:
         return None
     best = condition.ranked[0].method
     seconds = {row.method: row.time("training_seconds") or 0.0 for row in rows}

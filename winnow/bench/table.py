@@ -1,4 +1,4 @@
-"""Comparisons as text: the table of the terminal, a sentence, a .csv for other programs."""
+"""Comparisons as text: the table of the terminal, a .csv for other programs."""
 
 from __future__ import annotations
 
@@ -10,43 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from winnow.bench.comparison import LEADS, MEASURES, Condition, Row
-from winnow.bench.phrases import WIDTH
+from winnow.bench.phrases import WIDTH, signed
 from winnow.report import words
 
 _NAME = 28
 _TIMES = ("training_seconds", "seconds", "images_per_second", "peak_memory_bytes")
-
-
-def sentence(conditions: Sequence[Condition]) -> str:
-    """The answer: who is ahead at the last epoch, and by how much."""
-    ranked = [(condition, condition.ranked) for condition in conditions]
-    ranked = [(condition, rows) for condition, rows in ranked if rows]
-    if not ranked:
-        return "No cell is finished yet."
-    if len(ranked) == 1:
-        condition, rows = ranked[0]
-        best = rows[0]
-        text = f"{best.method} is best at the last epoch: {words.percent(best.mean())}"
-        gains = condition.differences(best)
-        if gains:
-            text += f", {difference(gains)} points against {best.control}"
-        elif len(rows) > 1:
-            text += f"; next is {rows[1].method} with {words.percent(rows[1].mean())}"
-        return f"{text}."
-    wins: dict[str, int] = {}
-    for _, rows in ranked:
-        wins[rows[0].method] = wins.get(rows[0].method, 0) + 1
-    best_method = max(wins, key=lambda name: wins[name])
-    text = f"{best_method} is best at the last epoch in {wins[best_method]} of {len(ranked)} conditions"
-    means = []
-    for condition, _ in ranked:
-        row = condition.row(best_method)
-        gains = condition.differences(row) if row else []
-        if gains:
-            means.append(statistics.fmean(gains))
-    if means:
-        text += f", {signed(min(means))} to {signed(max(means))} points against its control"
-    return f"{text}."
 
 
 def table_lines(conditions: Sequence[Condition]) -> Iterator[str]:
@@ -83,12 +51,6 @@ def difference(gains: Sequence[float]) -> str:
     """A mean of differences in points, with the range over the seeds."""
     mean = signed(statistics.fmean(gains))
     return mean if len(gains) == 1 else f"{mean} ({signed(min(gains))} to {signed(max(gains))})"
-
-
-def signed(difference: float) -> str:
-    """A difference in points with its sign: +22.4, −0.5."""
-    text = words.signed_points(difference)
-    return text if difference < 0 or float(words.points(difference)) == 0 else f"+{text}"
 
 
 def csv_text(conditions: Sequence[Condition]) -> str:
