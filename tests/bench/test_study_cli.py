@@ -54,9 +54,14 @@ def test_a_study_is_told_from_the_answer_to_the_next_command(told, arguments, se
     assert code == 0
     assert lines[0] == sentence
     assert [line.split()[0] for line in lines if line.startswith(("Fates ", "Table ", "Report "))] == files
-    assert lines[-1] == "Next     the same command    for the 1,200 trainings that are left"
+    assert lines[-1] == "Next     the same command    for the 1,200 cells that are left"
     finished = told(arguments, Outcome(3, [], 0))[1].out.splitlines()
     assert finished[-1].startswith("Next     winnow train FOLDER ")
+
+
+@pytest.mark.parametrize("arguments", [MISLABEL, WEB])
+def test_quiet_leaves_the_progress_away_and_not_the_result(told, arguments):
+    assert told([*arguments, "--quiet"], Outcome(3, [], 0))[1].out == told(arguments, Outcome(3, [], 0))[1].out != ""
 
 
 @pytest.mark.parametrize("arguments", [MISLABEL, WEB])

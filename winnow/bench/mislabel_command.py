@@ -78,7 +78,7 @@ def _understood(grid: Design, cells: list[Cell], done: int) -> list[tuple[str, s
         ("Learners", "; ".join(learner.name for learner in grid.learners)),
         (
             "Plan",
-            f"{len(cells):,} trainings: {several(min(grid.repeats, FEWEST), 'repeat')} of everything"
+            f"{len(cells):,} cells: {several(min(grid.repeats, FEWEST), 'repeat')} of everything"
             + (f", {grid.repeats - FEWEST} more where the band is widest first" if grid.repeats > FEWEST else "")
             + (f"; {done:,} are done already" if done else ""),
         ),

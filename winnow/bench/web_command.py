@@ -142,6 +142,6 @@ def _understood(grid: Design, crawl: Crawl, cells: list[Cell], done: int) -> Ite
     yield "Learner", grid.learner.name
     yield (
         "Plan",
-        f"{len(cells) - 1:,} trainings: {len(grid.parts)} parts of the crawl, "
+        f"{len(cells):,} cells: the crawl as a whole, then {several(len(grid.parts), 'part')} of it x "
         f"{several(grid.repeats, 'repeat')}" + (f"; {done:,} are done already" if done else ""),
     )

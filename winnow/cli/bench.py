@@ -81,7 +81,7 @@ def bench(
         )
     if json_output:
         print(json.dumps(found.summary()))
-    elif not quiet:
+    else:
         print(bold(found.sentence))
         for line in found.lines():
             print(plain(line))

@@ -116,7 +116,7 @@ def mislabel(
         )
     answer = found.summary["answer"]
     sentence = f"{answer['sentence']}." if answer else "Too few trainings are finished for an answer."
-    _tell(found, [sentence], table_lines(found.summary), json_output=json_output, quiet=quiet)
+    _tell(found, [sentence], table_lines(found.summary), json_output=json_output)
 
 
 @study.command(cls=ConfiguredCommand)
@@ -198,10 +198,10 @@ def web(
         )
     sentences = found.summary["sentences"] or ["No training is finished yet."]
     lines = [*table_lines(found.summary), f"Fates    {found.fates}"]
-    _tell(found, sentences, lines, json_output=json_output, quiet=quiet)
+    _tell(found, sentences, lines, json_output=json_output)
 
 
-def _tell(found: Study, sentences: Sequence[str], lines: Sequence[str], *, json_output: bool, quiet: bool) -> None:
+def _tell(found: Study, sentences: Sequence[str], lines: Sequence[str], *, json_output: bool) -> None:
     """Prints what was found; an error where trainings failed."""
     from textwrap import wrap
 
@@ -211,7 +211,7 @@ def _tell(found: Study, sentences: Sequence[str], lines: Sequence[str], *, json_
 
     if json_output:
         print(json.dumps(found.summary))
-    elif not quiet:
+    else:
         for sentence in sentences:
             for line in wrap(sentence, WIDTH):
                 print(bold(line))
@@ -220,7 +220,7 @@ def _tell(found: Study, sentences: Sequence[str], lines: Sequence[str], *, json_
         print(f"Table    {found.csv}")
         print(f"Report   {found.report}")
         if found.outcome.left:
-            print(next_step("the same command", f"for the {found.outcome.left:,} trainings that are left"))
+            print(next_step("the same command", f"for the {found.outcome.left:,} cells that are left"))
         else:
             print(next_step("winnow train FOLDER", "says which of your own labels look wrong"))
     if found.outcome.failed:
