@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -69,7 +70,8 @@ def write_error(error: OSError, path: Path, needed: int) -> MachineError:
         path: what should have been written.
         needed: its size in bytes, or what is known of it.
     """
-    if error.errno not in _DISK_FULL:
+    # NumPy tells a write that was cut short without an errno.
+    if error.errno not in _DISK_FULL and not re.fullmatch(r"\d+ requested and \d+ written", str(error)):
         return MachineError(f"{path}: cannot be written: {error.strerror or error}")
     free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
     needs = f"{needed:,} bytes or more are needed, {free:,} are free"

@@ -15,7 +15,7 @@ from winnow.bench.grid_cell import with_noise
 from winnow.bench.shared import Data
 from winnow.bench.verdicts import judged
 from winnow.data.open import open_source
-from winnow.errors import InputError, UsageError
+from winnow.errors import InputError, MachineError, UsageError
 from winnow.methods import METHODS
 from winnow.methods.base import Need
 
@@ -421,3 +421,17 @@ def test_a_file_is_found_among_the_built_in_collections_files(tmp_path, monkeypa
 def test_a_relation_without_its_methods_is_not_measured():
     verdict = judged([{"better": "winnow", "than": "cross-entropy"}], [])[0]
     assert (verdict.holds, verdict.word) == (None, "not measured")
+
+
+def test_a_full_disk_while_decoding_is_told_with_its_folder_and_how_to_go_on(tmp_path, monkeypatch):
+    def cut_short(file, array, **_):
+        file.write(b"1234567")
+        raise OSError("23040 requested and 20352 written")  # as NumPy says it, without an errno
+
+    opening = {"data": "digits", "limit": 100}
+    monkeypatch.setattr(shared.np, "save", cut_short)
+    with pytest.raises(MachineError, match=r"the disk is full: 7 bytes or more .* the same command goes on") as error:
+        shared.prepare(opening, tmp_path / "work")
+    assert str(error.value).startswith(str(tmp_path / "work"))
+    monkeypatch.undo()
+    assert len(shared.prepare(opening, tmp_path / "work").train) == 100

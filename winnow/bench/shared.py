@@ -22,7 +22,7 @@ from winnow.data.open import open_source, open_test
 from winnow.data.pictures import ArrayPictures, JoinedPictures
 from winnow.data.rows import subset
 from winnow.data.source import Pictures, Source, Unreadable
-from winnow.errors import InputError, UsageError
+from winnow.errors import InputError, MachineError, UsageError
 from winnow.files import atomic_write, write_error
 
 OPENING = (
@@ -83,9 +83,12 @@ def prepare(
     place = _place(folder, opening)
     found = fingerprint(train, test)
     if _meta(place).get("fingerprint") != found:
-        _decode(train, test, place, progress)
-        meta = {"fingerprint": found, "root": str(root) if root else None}
-        atomic_write(place / _META, json.dumps(meta).encode())
+        try:
+            _decode(train, test, place, progress)
+            meta = {"fingerprint": found, "root": str(root) if root else None}
+            atomic_write(place / _META, json.dumps(meta).encode())
+        except MachineError as error:
+            raise MachineError(f"{error}; the same command goes on") from error
     return _mapped(train, test, place, found)
 
 
