@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import statistics
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from winnow.bench.comparison import compared
 from winnow.bench.grid import made_grid
 from winnow.bench.headline import sentence
 from winnow.bench.page import page_values, write_bench_page
+from winnow.bench.plots import cost_plot
 from winnow.bench.table import csv_text, summary, table_lines
 from winnow.bench.verdicts import judged
 
@@ -275,6 +278,17 @@ def test_a_grid_of_flags_has_no_lead(tmp_path, grid, records):
 
     assert page_values(grid, records)["lead"].startswith("Trial of 40")
     assert page_values(replace(grid, title=grid.name, about=""), records)["lead"] == ""
+
+
+def test_options_are_whole_in_the_legends_of_the_plots(records):
+    control = [record("cross-entropy", seed, 0.7, options={"averaging": True}) for seed in range(3)]
+    plot = cost_plot(compared([*records, *control], CONTROLS)[0])
+    parts = re.findall(r'<text class="t name [a-z]+" x="[0-9.]+" y="([0-9.]+)"[^>]*>([^<]*)<', str(plot.svg))
+    assert [words for _, words in parts] == ["cross-entropy", "winnow", "cross-entropy", "averaging=true"]
+    levels = sorted(float(level) for level, _ in parts)
+    assert min(high - low for low, high in pairwise(levels)) >= 16
+    first, second = (float(level) for level, _ in parts[2:])
+    assert second - first == 16
 
 
 def test_hostile_names_stay_text(tmp_path, grid, records):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from markupsafe import Markup
 
@@ -71,7 +72,7 @@ def noise_plot(conditions: Sequence[Condition]) -> Figure:
     ends = {method: _last(found) for method, found in lines.items()}
     best = max(ends, key=lambda method: ends[method])
     seeds = [value for found in lines.values() for row in found if row for value in row.values().values()]
-    height = max(230, 70 + _GAP * len(lines))
+    height = _height(lines)
     frame = _frame(
         (rates[0], rates[-1]), seeds, height, x_title="share of wrong labels asked for, %", y_title="test accuracy, %",
         percent_x=True,
@@ -114,15 +115,15 @@ def cost_plot(condition: Condition) -> Figure | None:
     best = condition.ranked[0].method
     seconds = {row.method: row.time("training_seconds") or 0.0 for row in rows}
     accuracies = {row.method: row.mean() or 0.0 for row in rows}
-    height = max(230, 70 + _GAP * len(rows))
+    height = _height(seconds)
     frame = _frame(
         (0.0, max(seconds.values()) * 1.05 or 1.0), list(accuracies.values()), height,
         x_title="seconds of training", y_title="test accuracy, %", percent_x=False,
     )  # fmt: skip
     places = {method: frame.y(value) for method, value in accuracies.items()}
     marks = frame.marks
-    for method, level in zip(places, _levels(places, height), strict=True):
-        marks += [line(frame.x(seconds[method]), places[method], frame.right + 2, level, "leader")]
+    for method, levels in _levels(places, height).items():
+        marks += [line(frame.x(seconds[method]), places[method], frame.right + 2, levels[0], "leader")]
     for method in sorted(places, key=lambda name: name == best):
         marks += [circle(frame.x(seconds[method]), places[method], 5, f"dot {_css(method, best)}", method)]
     marks += _names(frame, places, best, height)
@@ -151,12 +152,28 @@ def _css(method: str, best: str) -> str:
     return "plain dashed" if method.startswith("cross-entropy") else "other"
 
 
-def _levels(places: dict[str, float], height: int) -> list[float]:
-    return spread(list(places.values()), _GAP, 28, height - 42)
+def _label(method: str) -> list[str]:
+    """A method's name, and its options on lines of their own: they are what tells controls apart."""
+    name, _, options = method.partition(" ")
+    return [words.short(part, _LABEL) for part in (name, *wrap(options, _LABEL, break_on_hyphens=False))]
+
+
+def _height(methods: Collection[str]) -> int:
+    return max(230, 70 + _GAP * sum(len(_label(method)) for method in methods))
+
+
+def _levels(places: dict[str, float], height: int) -> dict[str, list[float]]:
+    """Where the lines of each method's label stand, apart from all others."""
+    owners = [method for method in places for _ in _label(method)]
+    levels = spread([places[method] for method in owners], _GAP, 28, height - 42)
+    return {
+        method: [level for owner, level in zip(owners, levels, strict=True) if owner == method] for method in places
+    }
 
 
 def _names(frame: _Frame, places: dict[str, float], best: str, height: int) -> list[Markup]:
     return [
-        text(frame.right + 6, level + 4.5, words.short(method, _LABEL), f"name {_css(method, best).split()[0]}")
-        for method, level in zip(places, _levels(places, height), strict=True)
+        text(frame.right + 6, level + 4.5, part, f"name {_css(method, best).split()[0]}")
+        for method, levels in _levels(places, height).items()
+        for part, level in zip(_label(method), levels, strict=True)
     ]
