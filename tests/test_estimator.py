@@ -369,6 +369,7 @@ class TestImages:
             ({"hyperparameters": {"zzz": 1}}, r"\(method names another method\)"),
             ({"batch_size": 0}, "^batch_size must be at least 1, got 0$"),
             ({"threads": 0}, "^threads must be at least 1, got 0$"),
+            ({"device": "tpu"}, r"^device='tpu': no such device \(auto, cpu, cuda, cuda:1, mps, \.\.\.\)$"),
             ({"device": "cuda:99"}, "^device='cuda:99': not available here"),
         ],
     )

@@ -13,6 +13,7 @@ from winnow.bench.mislabel import Condition, Design
 from winnow.bench.mislabel_cell import packed_mistakes, run_cell
 from winnow.bench.mislabel_command import run_mislabel
 from winnow.bench.mislabel_page import study_page
+from winnow.bench.mislabel_plots import difference_plot
 from winnow.bench.mislabel_summary import summarised
 from winnow.bench.mislabel_words import csv_text, sentence, shown_times, shown_worth, table_lines
 from winnow.bench.results import Results
@@ -151,7 +152,7 @@ def test_the_answer_is_a_sentence_about_the_largest_size_that_is_sure():
     # Unbiased at 400: 0.7 now; 0.05 more is what 1,600 images have: four times more.
     assert summary["answer"]["sentence"] == (
         "With 400 images and 20 % unbiased mistakes, halving the noise is worth 5.0 points (5.0 to 5.0), "
-        "or 4.0 times more data"
+        "or 4.0 times more data (4.0 to 4.0)"
     )
 
 
@@ -166,13 +167,28 @@ def test_the_answer_is_a_sentence_about_the_largest_size_that_is_sure():
         ({"times_is": "extrapolated"}, "or 2.0 times more data, as far as the curve can be trusted"),
         ({"times": 123.0}, "or over 100 times more data"),
         ({"gain_low": None, "gain_high": None, "repeats": 1}, "is worth 5.0 points (1 repeat), or 2.0 times more data"),
+        ({"times_high_is": "measured"}, "or 2.0 times more data (1.5 to 3.1)"),
+        (
+            {"gain_low": -0.02},
+            "halving the noise may be worth nothing: 5.0 points (\u22122.0 to 6.0), or 2.0 times more data",
+        ),
         ({"gain": -0.01}, "halving the noise gains nothing that 3 repeats could show"),
     ],
 )
 def test_the_sentence_says_what_is_not_known(changes, end):
     base = {"size": 400, "rate": 0.2, "kind": "biased", "gain": 0.05, "gain_low": 0.04, "gain_high": 0.06}
+    base |= {"times_low": 1.5, "times_high": 3.1, "times_high_is": "extrapolated"}
 
     assert end in sentence({**base, "repeats": 3, "times": 2.0, "times_is": "measured", **changes})
+
+
+def test_a_gain_is_no_negative_cost():
+    rows = [
+        {"size": size, "rate": 0.4, "difference": value, "difference_low": None, "difference_high": None}
+        for size, value in ((50, 0.019), (800, -0.212))
+    ]
+    told = difference_plot(rows, [50, 800], [0.4]).description.replace("\u00a0", " ")
+    assert "cost 21.2 points more than unbiased ones with 800 images, and 1.9 points less with 50." in told
 
 
 def test_what_lies_outside_the_measured_sizes_is_marked():

@@ -9,6 +9,7 @@ import pytest
 from tests.bench.test_mislabel_page import Page
 from tests.bench.test_web_data import toy
 from winnow.bench.web import design
+from winnow.bench.phrases import signed
 from winnow.bench.web_cell import run_cell
 from winnow.bench.web_command import run_web
 from winnow.bench.web_crawl import looked_at
@@ -16,7 +17,7 @@ from winnow.bench.web_data import crawl_of
 from winnow.bench.web_page import web_page
 from winnow.bench.web_simulated import write_simulated_crawl
 from winnow.bench.web_summary import reference, summarised
-from winnow.bench.web_words import csv_text, sentences, signed, table_lines
+from winnow.bench.web_words import csv_text, sentences, table_lines
 from winnow.data.open import open_source
 from winnow.errors import UsageError
 
@@ -106,15 +107,15 @@ def test_the_sentences_say_what_was_measured(crawl):
     told = summarised(lines(crawl))["sentences"]
 
     assert told[:2] == [
-        "Removing 1 near copy of test images changes test accuracy by -3.0 points (-3.0 to -3.0), against removing as "
+        "Removing 1 near copy of test images changes test accuracy by \u22123.0 points (\u22123.0 to \u22123.0), against removing as "
         "many other images.",
         "On the test images that have a copy, accuracy goes from 94.0 to 91.0 %.",
     ]
     text = " ".join(told)
     assert "Annotating the 5 most doubtful images is worth +4.0 points (+4.0 to +4.0), a random 5 +1.0" in text
     assert "the difference is +3.0 points" in text
-    assert "Added to 4 right images, 3 foreign ones (cross-domain) change accuracy by -0.5 points" in text
-    assert "as many of a wrong class (cross-category) by -12.0 points" in text
+    assert "Added to 4 right images, 3 foreign ones (cross-domain) change accuracy by \u22120.5 points" in text
+    assert "as many of a wrong class (cross-category) by \u221212.0 points" in text
     assert "Keeping the first 3 of each class by rank (7 images) is worth +8.0 points" in text
     assert "and +1.0 points (+1.0 to +1.0) against all filtered images" in text
 
@@ -130,7 +131,20 @@ def test_likeness_by_chance_is_told_where_it_matters(crawl):
 
 
 def test_a_difference_has_a_sign_but_nothing_has_none():
-    assert [signed(value) for value in (0.012, -0.012, 0.0001, -0.0001)] == ["+1.2", "-1.2", "0.0", "0.0"]
+    assert [signed(value) for value in (0.012, -0.012, 0.0001, -0.0001)] == ["+1.2", "\u22121.2", "0.0", "0.0"]
+
+
+def test_the_table_says_what_each_change_is_against(crawl):
+    text = "\n".join(table_lines(summarised(lines(crawl))))
+    ends = {line.split("  ")[1]: line.split()[-1] for line in text.splitlines() if line[:2] == "  " and "±" in line}
+    told = text.replace("\n   ", "").split("  against ")[1].splitlines()[0]
+    references = dict(part.split(": ") for part in told.split("; "))
+    assert references[ends["without test copies"]] == "raw, as many others out"
+    assert references[ends["filtered"]] == "without test copies"
+    assert references[ends["filtered, first 3 a class"]] == "as many random ones"
+    assert references[ends["filtered, random 3 a class"]] == references[ends["5 annotated alone"]] == "filtered"
+    assert references[ends["and foreign ones"]] == "right images"
+    assert ends["right images"].startswith("\u00b1")
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,9 @@ def difference_plot(rows: Sequence[Row], sizes: Sequence[int], rates: Sequence[f
     largest = max(rows, key=lambda row: (row["size"], row["rate"]))
     smallest = max((row for row in rows if row["size"] == rows[0]["size"]), key=lambda row: row["rate"])
     description = (
-        f"At {_rate(largest['rate'])} wrong labels biased mistakes cost {words.signed_points(-largest['difference'])} "
-        f"points more than unbiased ones with {words.counted(largest['size'], 'image')}, and "
-        f"{words.signed_points(-smallest['difference'])} with {words.count(smallest['size'])}. "
+        f"At {_rate(largest['rate'])} wrong labels biased mistakes cost {_more(-largest['difference'])} than unbiased "
+        f"ones with {words.counted(largest['size'], 'image')}, and {_more(-smallest['difference'])} with "
+        f"{words.count(smallest['size'])}. "
         "A band that contains zero settles nothing."
     )
     return banded_lines(
@@ -268,6 +268,10 @@ def _by_size(rows: Sequence[Row], sizes: Sequence[int], name: str) -> list[Band]
 
 def _plain(value: float) -> str:
     return f"{100 * value:g}"
+
+
+def _more(cost: float) -> str:
+    return f"{words.points(cost)} points {'less' if cost < 0 else 'more'}"
 
 
 def _plain_signed(value: float) -> str:

@@ -264,6 +264,7 @@ def _halving(found: Found, learner: Learner, kind: str) -> list[dict[str, Any]]:
                         for name, end in zip(("low", "high"), ends, strict=True)
                     },
                     "times_is": _trust(times),
+                    "times_high_is": _trust(ends[1]),
                 }
             )
     return rows

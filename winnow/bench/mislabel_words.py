@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from winnow.bench.phrases import WIDTH, several
+from winnow.report import words
 
 _ABREAST = 6
 """Rates in one table, at 11 letters each."""
@@ -21,7 +22,9 @@ def sentence(row: Mapping[str, Any]) -> str:
     where = f"With {row['size']:,} images and {100 * row['rate']:g} % {row['kind']} mistakes"
     if row["gain"] <= 0:
         return f"{where}, halving the noise gains nothing that {several(row['repeats'], 'repeat')} could show"
-    return f"{where}, halving the noise is worth {points_with_band(row)} or {times_in_words(row)}"
+    # With zero in the interval the mean alone would promise what was not measured.
+    worth = "may be worth nothing:" if row["gain_low"] is not None and row["gain_low"] <= 0 else "is worth"
+    return f"{where}, halving the noise {worth} {points_with_band(row)} or {times_in_words(row)}"
 
 
 def points_with_band(row: Mapping[str, Any]) -> str:
@@ -29,23 +32,21 @@ def points_with_band(row: Mapping[str, Any]) -> str:
     points = f"{100 * row['gain']:.1f} points"
     if row["gain_low"] is None:
         return f"{points} ({several(row['repeats'], 'repeat')}),"
-    return f"{points} ({_signed(row['gain_low'])} to {_signed(row['gain_high'])}),"
+    return f"{points} ({words.signed_points(row['gain_low'])} to {words.signed_points(row['gain_high'])}),"
 
 
 def times_in_words(row: Mapping[str, Any]) -> str:
-    """Such as `1.6 times more data`."""
+    """Such as `1.6 times more data (1.4 to 1.9)`; no interval where an end lies beyond the measured sizes."""
     match row["times_is"]:
         case "unknown":
             return "more data than was measured"
         case "unbounded":
             return "more data than any: at this noise its accuracy levels off below that"
-    beyond = "" if row["times_is"] == "measured" else ", as far as the curve can be trusted beyond the largest size"
     value = f"{row['times']:.1f}" if row["times"] < 100 else "over 100"
-    return f"{value} times more data{beyond}"
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:.1f}"
+    if row["times_is"] != "measured":
+        return f"{value} times more data, as far as the curve can be trusted beyond the largest size"
+    band = f" ({row['times_low']:.1f} to {row['times_high']:.1f})" if row["times_high_is"] == "measured" else ""
+    return f"{value} times more data{band}"
 
 
 def table_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -87,9 +88,9 @@ def _exchange_lines(summary: Mapping[str, Any], learner: str) -> Iterator[str]:
     for row in summary["halving"]:
         if row["learner"] != learner or row["rate"] != rate:
             continue
-        gain = _signed(row["gain"])
+        gain = words.signed_points(row["gain"])
         if row["gain_low"] is not None:
-            gain += f" ({_signed(row['gain_low'])} to {_signed(row['gain_high'])})"
+            gain += f" ({words.signed_points(row['gain_low'])} to {words.signed_points(row['gain_high'])})"
         place = rows[_place(row)]
         guide = f"{place['first_order_size']:,.0f}" if place["first_order_size"] is not None else "-"
         name = f"{row['kind'][:11]} {row['size']:,}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ _MOST_FAILURES = 20
 def web_page(summary: Mapping[str, Any]) -> str:
     """The page as text: the same for the same summary."""
     crawl = summary["crawl"]
-    told = [_unbroken(sentence) for sentence in summary["sentences"]]
+    told = [unbreakable(sentence) for sentence in summary["sentences"]]
     plots = [
         plot
         for plot in (
@@ -46,7 +45,7 @@ def web_page(summary: Mapping[str, Any]) -> str:
         crawl=crawl,
         fates=[(name, words.count(count)) for name, count in crawl["fates"].items()] if crawl else [],
         recall=[(name, words.percent(share)) for name, share in crawl["recall"].items()] if crawl else [],
-        recall_remark=_unbroken(recall_remark(crawl)) if crawl else "",
+        recall_remark=unbreakable(recall_remark(crawl)) if crawl else "",
         copies=_copies(summary["copies"]),
         pairs=[_pair(pair) for pair in crawl["pairs"]] if crawl else [],
         noise_columns=["images", "of them", "checked", "cross-domain", "interval", "cross-category", "interval "],
@@ -149,7 +148,7 @@ def _annotation_row(row: Row) -> list[str]:
 def _change(row: Row, name: str) -> str:
     if row[name] is None:
         return words.NONE
-    return f"{words.signed_points(row[name])}{interval(row, name)}".replace("-", words.MINUS).replace("+", "")
+    return f"{words.signed_points(row[name])}{interval(row, name)}".replace("+", "")
 
 
 def _settings(summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -183,7 +182,3 @@ def _settings(summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         ("time", f"{words.duration(summary['seconds'])} of training and measuring"),
         ("machine", "; ".join(summary["machines"])),
     ]
-
-
-def _unbroken(sentence: str) -> str:
-    return re.sub(r"(?<=[ (])-(?=[0-9])", words.MINUS, unbreakable(sentence))

@@ -8,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from winnow.bench.mislabel_plots import Axis, Band, banded_lines
-from winnow.bench.web_words import interval, signed
+from winnow.bench.phrases import signed
+from winnow.bench.web_words import interval
 from winnow.report import words
 from winnow.report.figures import WIDTH, Figure, Scale, circle, drawing, line, text, ticks
 
@@ -36,7 +37,7 @@ def change_plot(summary: Mapping[str, Any]) -> Figure | None:
         y = top + _ROW * place + 32
         low, high = row[f"{key}_low"], row[f"{key}_high"]
         css = "suggested" if row[key] >= 0 else "given"
-        marks += [text(14, y - 11, f"{name}: {_minus(signed(row[key]))}", "axis halo")]
+        marks += [text(14, y - 11, f"{name}: {signed(row[key])}", "axis halo")]
         if low is not None:
             marks += [line(across(low), y, across(high), y, f"line {css}")]
         marks += [circle(across(row[key]), y, 4, f"dot {css}")]
@@ -52,9 +53,7 @@ def change_plot(summary: Mapping[str, Any]) -> Figure | None:
             else "Fewer than 3 repeats: no interval yet."
         )
     )
-    table = [
-        [name, _minus(signed(row[key])), _minus(interval(row, key)).strip() or words.NONE] for name, row, key in rows
-    ]
+    table = [[name, signed(row[key]), interval(row, key).strip() or words.NONE] for name, row, key in rows]
     return Figure(
         title, description, drawing(title, description, height, marks), ["change", "points", "interval"], table
     )
@@ -87,9 +86,7 @@ def annotation_plot(rows: Sequence[Row]) -> Figure | None:
         if points:
             bands.append(Band(by, by, styles[by], [(0, 0.0, None, None), *sorted(points)]))
     last = {row["by"]: row for row in rows if row["budget"] == budgets[-1]}
-    told = ", ".join(
-        f"{by} {_minus(signed(last[by]['gain']))}" for by in ("doubtful", "spread", "random") if by in last
-    )
+    told = ", ".join(f"{by} {signed(last[by]['gain'])}" for by in ("doubtful", "spread", "random") if by in last)
     return banded_lines(
         "What annotation is worth",
         f"With {words.counted(budgets[-1], 'image')} annotated, points of accuracy by the choice of images: {told}.",
@@ -126,7 +123,7 @@ def cap_plot(rows: Sequence[Row]) -> Figure | None:
     return banded_lines(
         "Class caps",
         f"With {words.counted(first['cap'], 'image')} a class the first in the results differ from random ones by "
-        f"{_minus(signed(first['gain']))} points.",
+        f"{signed(first['gain'])} points.",
         bands,
         x=Axis(
             "images of a class, at most",
@@ -169,7 +166,9 @@ def noise_by_rank_plot(rows: Sequence[Row]) -> Figure | None:
 def _points_axis(title: str, bands: Sequence[Band]) -> Axis:
     values = [0.0, *(v for band in bands for point in band.points for v in point[1:] if v is not None)]
     margin = 0.08 * (max(values) - min(values)) or 0.01
-    return Axis(title, lambda value: _minus(f"{100 * value:g}"), min(values) - margin, max(values) + margin)
+    return Axis(
+        title, lambda value: f"{100 * value:g}".replace("-", words.MINUS), min(values) - margin, max(values) + margin
+    )
 
 
 def _points(value: float | None) -> str:
@@ -182,7 +181,3 @@ def _ends(row: Row, name: str) -> list[float]:
 
 def _settled(row: Row, name: str) -> bool:
     return bool(row[f"{name}_low"] > 0 or row[f"{name}_high"] < 0)
-
-
-def _minus(value: str) -> str:
-    return value.replace("-", words.MINUS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_lowercase
 from textwrap import wrap
 from typing import Any
 
-from winnow.bench.phrases import WIDTH, several
+from winnow.bench.phrases import WIDTH, several, signed
 
 Row = Mapping[str, Any]
 Part = Mapping[str, Any]
@@ -130,7 +131,7 @@ def _about_caps(rows: Sequence[Row]) -> str:
 
 
 def change(row: Row, name: str, short: bool = False) -> str:
-    """Such as `-1.2 points (-1.9 to -0.4)`; without interval the number of repeats is too small for one."""
+    """Such as `−1.2 points (−1.9 to −0.4)`; without interval the number of repeats is too small for one."""
     if row[name] is None:
         return "an unknown number of points"
     unit = "" if short else " points"
@@ -138,16 +139,10 @@ def change(row: Row, name: str, short: bool = False) -> str:
 
 
 def interval(row: Row, name: str) -> str:
-    """` (-1.9 to -0.4)`, or nothing."""
+    """` (−1.9 to −0.4)`, or nothing."""
     if row[f"{name}_low"] is None:
         return ""
     return f" ({signed(row[f'{name}_low'])} to {signed(row[f'{name}_high'])})"
-
-
-def signed(value: float) -> str:
-    """A difference in points with its sign; no sign before 0.0."""
-    text = f"{100 * value:+.1f}"
-    return "0.0" if float(text) == 0 else text
 
 
 def _percent(value: float) -> str:
@@ -172,13 +167,28 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if summary["rows"]:
         yield ""
         yield from wrap(f"{summary['learner']}: test accuracy at the end, %", WIDTH)
-        yield f"  {'learnt from':<34}{'images':>8}{'accuracy':>12}  change"
+        yield f"  {'learnt from':<34}{'images':>8}{'accuracy':>11} change against"
+        references = dict.fromkeys(filter(None, map(_against, summary["rows"])))
+        marks = dict(zip(references, ascii_lowercase, strict=False))
         for row in summary["rows"]:
             half = "" if row["accuracy_low"] is None else f" ±{100 * (row['accuracy'] - row['accuracy_low']):.1f}"
-            versus = f"  {signed(row['change'])}{interval(row, 'change')}" if row["change"] is not None else ""
-            yield f"  {row['name'][:34]:<34}{row['images']:>8,}{_percent(row['accuracy']) + half:>12}{versus}"
+            versus = (
+                f" {signed(row['change'])}{interval(row, 'change')} {marks[_against(row)]}" if _against(row) else ""
+            )
+            yield f"  {row['name'][:34]:<34}{row['images']:>8,}{_percent(row['accuracy']) + half:>11}{versus}"
+        if marks:
+            told = "; ".join(f"{mark}: {name}" for name, mark in marks.items())
+            yield from wrap(f"  against {told}", WIDTH, subsequent_indent="    ")
     yield ""
     yield from wrap(" ".join(remarks(summary)), WIDTH)
+
+
+def _against(row: Row) -> str:
+    """What the change of a row is measured against; nothing without a change."""
+    if row["change"] is None:
+        return ""
+    part = row["part"]
+    return "as many random ones" if part["name"] == "cap" and part["by"] == "rank" else str(row["against"])
 
 
 def _noise_line(row: Row, complete: bool) -> str:
@@ -195,11 +205,7 @@ def _noise_line(row: Row, complete: bool) -> str:
 def remarks(summary: Mapping[str, Any]) -> Iterator[str]:
     """What the numbers rest on, for the terminal."""
     if any(row["accuracy_low"] is not None for row in summary["rows"]):
-        yield (
-            "± and brackets: 95 % t intervals over the repeats. Changes are paired: copies out against as many others "
-            "out, the first by rank against random ones, types of noise against right images alone, the rest against "
-            "the filtered images."
-        )
+        yield "± and brackets: 95 % t intervals over the repeats; changes are taken repeat by repeat."
     elif summary["rows"]:
         yield "Fewer than 3 repeats: no interval yet."
     if summary["rows"]:

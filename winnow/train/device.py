@@ -71,6 +71,9 @@ def _find(device: str) -> torch.device:
         return PartialState().device
     try:
         chosen = torch.device(device)
+    except RuntimeError as error:  # its message lists every name that PyTorch has ever given
+        raise UsageError(f"--device {device}: no such device (auto, cpu, cuda, cuda:1, mps, ...)") from error
+    try:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
