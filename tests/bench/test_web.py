@@ -8,8 +8,8 @@ import pytest
 
 from tests.bench.test_mislabel_page import Page
 from tests.bench.test_web_data import toy
-from winnow.bench.web import design
 from winnow.bench.phrases import signed
+from winnow.bench.web import design
 from winnow.bench.web_cell import run_cell
 from winnow.bench.web_command import run_web
 from winnow.bench.web_crawl import looked_at
@@ -107,8 +107,8 @@ def test_the_sentences_say_what_was_measured(crawl):
     told = summarised(lines(crawl))["sentences"]
 
     assert told[:2] == [
-        "Removing 1 near copy of test images changes test accuracy by \u22123.0 points (\u22123.0 to \u22123.0), against removing as "
-        "many other images.",
+        "Removing 1 near copy of test images changes test accuracy by \u22123.0 points (\u22123.0 to \u22123.0), "
+        "against removing as many other images.",
         "On the test images that have a copy, accuracy goes from 94.0 to 91.0 %.",
     ]
     text = " ".join(told)
