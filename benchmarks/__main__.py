@@ -12,7 +12,7 @@ from benchmarks.record import Finding
 from benchmarks.start import HELP_ROUNDS, start
 
 SPEED = ("P1", "P2", "P3", "P8", "P9", "P16")
-NAMES = (*SPEED, "reading", "streaming", "memory", "start")
+NAMES = (*SPEED, "reading", "streaming", "memory", "neighbours", "start")
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -58,6 +58,7 @@ def run(name: str) -> tuple[list[Finding], int, int]:
     import torch
 
     from benchmarks import reading, speed
+    from benchmarks.neighbours import neighbour_graph
     from benchmarks.setting import Scale
 
     torch.set_num_threads(1)
@@ -72,6 +73,8 @@ def run(name: str) -> tuple[list[Finding], int, int]:
     }
     if name == "reading":
         return reading.reading(), 1, 1
+    if name == "neighbours":
+        return neighbour_graph(), 1, 1
     scale = Scale()
     return benchmarks[name](scale), torch.get_num_threads(), scale.rounds
 

@@ -1,6 +1,7 @@
 """The benchmarks run; what they measure is not judged here."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import memory, reading, record, speed
+from benchmarks import memory, neighbours, reading, record, speed
 from benchmarks import start as starting
 from benchmarks.ratio import Ratio, alternated
 from benchmarks.record import Finding
@@ -167,6 +168,15 @@ def test_a_folder_is_opened_and_read():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("faiss") is None, reason="the extra faiss is not here")
+def test_both_searches_of_the_neighbour_graph_are_timed_and_agree():
+    *searches, differ, outliers = neighbours.neighbour_graph(points=200)
+
+    assert [finding.what.split(", ")[1] for finding in searches] == ["faiss", "torch"]
+    assert differ.measured == 0
+    assert outliers.measured > 0
+
+
 def test_a_streamed_source_is_read_once():
     steps, epochs, reads, rise = reading.streaming(TINY, images=64, epochs=2, counts=(64, 128))
 
