@@ -21,6 +21,7 @@ from winnow.methods.label_smoothing import LabelSmoothing
 from winnow.methods.nlnl import NLNL
 from winnow.methods.noise_layer import NoiseLayer
 from winnow.methods.quality_embedding import QualityEmbedding
+from winnow.methods.self_learning import SelfLearning
 from winnow.methods.transition import Backward, Forward
 from winnow.methods.winnow import Winnow
 
@@ -41,6 +42,7 @@ METHODS: Mapping[str, type[Method]] = {
         QualityEmbedding,
         Distillation,
         NLNL,
+        SelfLearning,
         Winnow,
     )
 }
