@@ -369,6 +369,53 @@ def test_foreign_images_come_from_the_collection_that_the_noise_names(tmp_path, 
     assert "images of foreign.d," in told["convention"]
 
 
+def test_a_cell_tells_how_well_foreign_images_are_found():
+    config = {
+        "data": {"data": "digits", "classes": ["3", "8"], "limit": 60},
+        "noise": {"kind": "open-set", "donor": "uniform", "rate": 0.5, "seed": 0},
+        "options": {},
+        "train": {"epochs": 2, "model": "mlp", "device": "cpu", "precision": "float32", "threads": 1},
+        "seed": 0,
+    }
+    with_scores, without, clean = (
+        grid_cell.run(config | {"method": method, "noise": noise})
+        for method, noise in (
+            ("open-set", config["noise"]),
+            ("cross-entropy", config["noise"]),
+            ("open-set", {"kind": "none"}),
+        )
+    )
+
+    assert 0 < with_scores["outlier_auroc"] <= 1
+    assert without["outlier_auroc"] is None
+    assert clean["outlier_auroc"] is None
+    assert (with_scores["num_images"], with_scores["num_classes"]) == (60, 2)
+    assert 200 > with_scores["num_test"] > 0
+
+
+def test_classes_are_kept_in_the_order_given_before_the_limit_counts(tmp_path):
+    whole = shared.prepare({"data": "digits"}, tmp_path)
+    part = shared.prepare({"data": "digits", "classes": ["8", "3"]}, tmp_path)
+    some = shared.prepare({"data": "digits", "classes": ["8", "3"], "limit": 50}, tmp_path)
+
+    assert part.train.class_names == some.train.class_names == ("8", "3")
+    for opened, original in ((part.train, whole.train), (part.test, whole.test)):
+        rows = np.flatnonzero(np.isin(original.noisy_labels, (3, 8)))
+        assert list(opened.ids) == [original.ids[row] for row in rows]
+        assert (opened.noisy_labels == (original.noisy_labels[rows] == 3)).all()
+    assert len(some.train) == 50
+    assert set(some.train.ids) < set(part.train.ids)
+    assert some.test.ids == part.test.ids
+    with pytest.raises(InputError, match=r"digits: no class is called 'cat' \(0, 1, 2"):
+        shared.prepare({"data": "digits", "classes": ["8", "cat"]}, tmp_path)
+    grid = made_grid(SMALL | {"data": [{"data": "digits", "classes": ["8", "3"]}]}, "trial")
+    # Those of other classes stand in for them.
+    replaced, _ = with_noise(part.train, {"kind": "open-set", "donor": "digits", "rate": 1.0, "seed": 0}, whole.train)
+    assert grid.parts[0].opening["classes"] == ["8", "3"]
+    own = {part.train.pictures.read(row).tobytes() for row in range(len(part.train))}
+    assert not any(replaced.pictures.read(row).tobytes() in own for row in range(20))
+
+
 def test_a_cell_is_known_by_its_donors_too_and_a_cell_without_them_is_not(tmp_path, donors):
     from PIL import Image
 

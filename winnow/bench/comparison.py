@@ -19,6 +19,7 @@ MEASURES = (
     "given_label_accuracy",
     "label_quality_auroc",
     "corrected_label_accuracy",
+    "outlier_auroc",
 )
 """What a table may show; the first one leads."""
 
@@ -179,7 +180,8 @@ def data_label(opening: Mapping[str, Any]) -> str:
     """A collection in words."""
     images = f", {opening['limit']:,} images" if opening.get("limit") else ""
     column = f", labels {opening['label_column']}" if opening.get("label_column") else ""
-    return f"{opening['data']}{images}{column}"
+    classes = f", classes {' '.join(opening['classes'])}" if opening.get("classes") else ""
+    return f"{opening['data']}{images}{column}{classes}"
 
 
 def noise_label(noise: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ _KEPT = (
     "given_label_accuracy",
     "label_quality_auroc",
     "corrected_label_accuracy",
+    "outlier_auroc",
     "num_doubted",
     "num_images",
     "num_classes",

@@ -20,7 +20,7 @@ from winnow.data.builtin import builtin_names
 from winnow.data.collection import load
 from winnow.data.open import open_source, open_test
 from winnow.data.pictures import ArrayPictures, JoinedPictures
-from winnow.data.rows import subset
+from winnow.data.rows import limited_rows, of_classes, subset
 from winnow.data.source import Pictures, Source, Unreadable
 from winnow.errors import InputError, MachineError, UsageError
 from winnow.files import atomic_write, write_error
@@ -30,11 +30,13 @@ OPENING = (
     "clean_label_column",
     "image_column",
     "limit",
+    "classes",
     "max_pixels",
     "allow_truncated",
     "follow_links",
 )
-"""What may stand in a configuration beside `data`, `test` and `test_label_column`; see `winnow.open_source`."""
+"""What may stand in a configuration beside `data`, `test` and `test_label_column`; see `winnow.open_source`. Of the
+images, and of the test set's, `classes` keeps those of some classes, before `limit` counts."""
 
 _OF_DONORS = "unlabelled_ok"
 _META, _DECODED, _RUNS = "meta.json", "decoded", "runs"
@@ -181,17 +183,25 @@ def _opened(opening: Mapping[str, Any], root: Path | None) -> tuple[Source, Sour
         if name not in known:
             raise UsageError(f"data: no setting '{name}' ({', '.join(known)})")
     reading = {name: opening[name] for name in (_OF_DONORS, *OPENING) if name in opening}
+    classes = reading.pop("classes", None)
+    limit = reading.pop("limit", None) if classes is not None else None
     train = open_source(_found(opening["data"], root), root=root, **reading)
     if _OF_DONORS in opening:
         return train, None
     if train.is_multilabel:
         raise InputError(f"{train.address}: its images may have several labels; a grid needs one label an image")
     if "test" not in opening:
-        return train, train.test() if train.test else None
-    only_train = ("label_column", "clean_label_column", "limit")
-    reading = {name: value for name, value in reading.items() if name not in only_train}
-    test = _found(opening["test"], root)
-    return train, open_test(test, train, root=root, label_column=opening.get("test_label_column"), **reading)
+        test = train.test() if train.test else None
+    else:
+        only_train = ("label_column", "clean_label_column", "limit")
+        reading = {name: value for name, value in reading.items() if name not in only_train}
+        address = _found(opening["test"], root)
+        test = open_test(address, train, root=root, label_column=opening.get("test_label_column"), **reading)
+    if classes is not None:
+        train, test = of_classes(train, classes), of_classes(test, classes) if test else None
+    if limit is not None and limit < len(train):
+        train = subset(train, limited_rows(train.ids, limit))
+    return train, test
 
 
 def _found(data: str, root: Path | None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from winnow.data.pictures import JoinedPictures, StoredPictures
 from winnow.data.randomness import stream_key, text_keys
 from winnow.data.source import Source
+from winnow.errors import InputError
 
 
 def limited_rows(ids: Sequence[str], limit: int) -> np.ndarray:
@@ -35,6 +36,29 @@ def subset(source: Source, rows: np.ndarray) -> Source:
         clean_labels=source.clean_labels.take(rows) if source.clean_labels is not None else None,
         verified=source.verified[rows] if source.verified is not None else None,
         other_labels=other_labels if others else None,
+    )
+
+
+def of_classes(source: Source, class_names: Sequence[str]) -> Source:
+    """The images that carry a label of some classes, which are then all that there are, in the order given.
+
+    Raises:
+        InputError: the source has no such class, or its images may have several.
+    """
+    if source.is_multilabel:
+        raise InputError(f"{source.address}: classes cannot be chosen where an image may have several")
+    if missing := [name for name in class_names if name not in source.class_names]:
+        raise InputError(f"{source.address}: no class is called {missing[0]!r} ({', '.join(source.class_names)})")
+    old = np.array([source.class_names.index(name) for name in class_names])
+    part = subset(source, np.flatnonzero(np.isin(source.noisy_labels, old)))
+    new = np.zeros(source.num_classes, dtype=np.int64)
+    new[old] = np.arange(len(old))
+    return replace(
+        part,
+        class_names=tuple(class_names),
+        noisy_labels=new[part.noisy_labels],
+        clean_labels=part.clean_labels.among(old) if part.clean_labels is not None else None,
+        other_labels=None,
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+FOREIGN = -2
+"""The truth of an image that is of none of the classes."""
+
 
 class CleanLabels:
     """True class indices behind a wall: they answer questions about labels but never hand themselves out.
@@ -11,8 +14,9 @@ class CleanLabels:
     No array, tensor or item can be taken from an instance, so no training code can read the truth by accident.
 
     Args:
-        labels: class indices, (N,), -1 where the truth is unknown; for several classes an image (N, K) of 1 present, 0
-            absent, -1 unknown: the questions are then answered cell by cell.
+        labels: class indices, (N,), -1 where the truth is unknown, `FOREIGN` for images of none of the classes, which
+            only `outlier_auroc` counts; for several classes an image (N, K) of 1 present, 0 absent, -1 unknown: the
+            questions are then answered cell by cell.
     """
 
     __slots__ = ("__labels",)
@@ -29,6 +33,12 @@ class CleanLabels:
     def take(self, rows: np.ndarray) -> CleanLabels:
         """The truth of some rows, in their order."""
         return CleanLabels(self.__labels[rows])
+
+    def among(self, classes: np.ndarray) -> CleanLabels:
+        """The truth where only some classes are left, by their indices, in that order: others' images are foreign."""
+        new = np.full(max(self.__labels.max(initial=-1), classes.max(initial=-1)) + 1, FOREIGN)
+        new[classes] = np.arange(len(classes))
+        return CleanLabels(np.where(self.__labels >= 0, new[self.__labels.clip(0)], self.__labels))
 
     def followed_by_unknown(self, count: int) -> CleanLabels:
         """The same, and `count` more images whose truth is unknown."""
@@ -64,6 +74,20 @@ class CleanLabels:
         if right.all() or not right.any():
             return float("nan")
         return float(roc_auc_score(right, quality[known]))
+
+    def outlier_auroc(self, scores: np.ndarray) -> float:
+        """Area under the ROC of `scores` (N,) telling foreign images from those of a known class; NaN without either.
+
+        1 means that every foreign image scores higher than every other one, 0.5 is chance. Images without a score (NaN)
+        are left out.
+        """
+        from sklearn.metrics import roc_auc_score
+
+        foreign = self.__labels == FOREIGN
+        known = (foreign | (self.__labels >= 0)) & ~np.isnan(scores)
+        if not foreign[known].any() or foreign[known].all():
+            return float("nan")
+        return float(roc_auc_score(foreign[known], scores[known]))
 
     def confusion(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         """Counts (K, K): entry (i, j) = images of true class i carrying label j."""

@@ -9,16 +9,17 @@ import numpy as np
 from winnow.data.randomness import permutation, stream_key
 from winnow.data.source import Source
 from winnow.errors import InputError
-from winnow.labels.truth import CleanLabels
+from winnow.labels.truth import FOREIGN, CleanLabels
 from winnow.noise.channel import LabelNoise
 
 
 def noisy_source(source: Source, noise: LabelNoise) -> Source:
     """A source with noisy labels, and images where some were replaced; its own labels are the truth."""
+    truth = source.noisy_labels if noise.foreign is None else np.where(noise.foreign, FOREIGN, source.noisy_labels)
     return replace(
         source,
         noisy_labels=noise.noisy_labels,
-        clean_labels=CleanLabels(true_labels(source, noise)),
+        clean_labels=CleanLabels(truth),
         pictures=noise.pictures or source.pictures,
     )
 

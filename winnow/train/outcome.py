@@ -161,6 +161,8 @@ def summarised(
             "given_label_accuracy": number_or_none(truth.accuracy(labels)),
             "num_wrong": int(truth.wrong(labels).sum()),
         }
+        if beliefs.outlier_score is not None and not source.is_multilabel:
+            result["outlier_auroc"] = number_or_none(truth.outlier_auroc(beliefs.outlier_score))
     return result
 
 
