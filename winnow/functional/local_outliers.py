@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from winnow.functional.neighbours import Neighbours, check_finite, neighbours
 
 EPSILON = 1e-10
+QUERIES = 10_000
+"""Points compared with a sample at a time: each brings k neighbours."""
 
 
 def local_outlier_factors(found: Neighbours) -> Float[np.ndarray, " n"]:
@@ -104,9 +106,10 @@ def _against_sample(
     factors = np.empty(len(features))
     factors[sample] = _factors(known, density, density)
     others = np.setdiff1d(np.arange(len(features)), sample, assume_unique=True)
-    if len(others):
-        found = neighbours(features[sample], known.indices.shape[1], queries=features[others], metric=metric)
-        factors[others] = _factors(found, _density(found, reach), density)
+    for start in range(0, len(others), QUERIES):
+        part = others[start : start + QUERIES]
+        found = neighbours(features[sample], known.indices.shape[1], queries=features[part], metric=metric)
+        factors[part] = _factors(found, _density(found, reach), density)
     return factors
 
 

@@ -20,6 +20,7 @@ from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
 from winnow.methods.nlnl import NLNL
 from winnow.methods.noise_layer import NoiseLayer
+from winnow.methods.open_set import OpenSet
 from winnow.methods.quality_embedding import QualityEmbedding
 from winnow.methods.self_learning import SelfLearning
 from winnow.methods.transition import Backward, Forward
@@ -43,6 +44,7 @@ METHODS: Mapping[str, type[Method]] = {
         Distillation,
         NLNL,
         SelfLearning,
+        OpenSet,
         Winnow,
     )
 }
