@@ -11,7 +11,7 @@ from benchmarks.memory import memory
 from benchmarks.record import Finding
 from benchmarks.start import HELP_ROUNDS, start
 
-SPEED = ("P1", "P2", "P3", "P8", "P9", "P16")
+SPEED = ("P1", "P2", "P3", "P7", "P8", "P9", "P16")
 NAMES = (*SPEED, "reading", "streaming", "memory", "neighbours", "start")
 
 
@@ -66,6 +66,7 @@ def run(name: str) -> tuple[list[Finding], int, int]:
         "P1": speed.p1,
         "P2": speed.p2,
         "P3": speed.p3,
+        "P7": speed.p7,
         "P8": speed.p8,
         "P9": speed.p9,
         "P16": lambda scale: reading.p16(scale.rounds),

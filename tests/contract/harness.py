@@ -22,8 +22,8 @@ from winnow.train.device import Device
 from winnow.train.interrupt import StopRequest
 from winnow.train.trainer import EpochEnd, Trainer
 
-# A phase that is counted in steps is no shorter in a short run.
-BRIEF: Mapping[str, Mapping[str, Any]] = {"distillation": {"teacher_steps": 12}}
+# A phase that is counted in steps is no shorter in a short run; what is done many times in a step is proven by two.
+BRIEF: Mapping[str, Mapping[str, Any]] = {"distillation": {"teacher_steps": 12}, "mlnt": {"label_sets": 2}}
 DEVICE = Device(torch.device("cpu"), "float32", 1)
 
 

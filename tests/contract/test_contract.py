@@ -31,6 +31,9 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["nlnl"], {"stages": "3:0:3:2:2", "complements": 12, "threshold": 0.2, "relabel": "filtered"}),
     (METHODS["self-learning"], {"prototype_rule": "eta_desc", "samples": 9, "correct_every": 2, "warmup_epochs": 2}),
     (METHODS["open-set"], {"every": 1, "score": "erf", "normalised": False, "warmup_epochs": 1, "reference_size": 5}),
+    (METHODS["mlnt"], {"rounds": 2, "update": "sequential", "label_sets": 2, "meta_every": 2}),
+    (METHODS["mlnt"], {"rounds": 2, "order": "second", "label_sets": 2}),
+    (METHODS["mlnt"], {"order": "head"}),
 ]
 CASES = [*((method, {}) for method in EVERY), *VARIANTS]
 LONGER = {"nlnl": 39}

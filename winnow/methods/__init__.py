@@ -18,6 +18,7 @@ from winnow.methods.distillation import Distillation
 from winnow.methods.importance_reweighting import ImportanceReweighting
 from winnow.methods.label_refinery import LabelRefinery
 from winnow.methods.label_smoothing import LabelSmoothing
+from winnow.methods.mlnt import MLNT
 from winnow.methods.nlnl import NLNL
 from winnow.methods.noise_layer import NoiseLayer
 from winnow.methods.open_set import OpenSet
@@ -45,6 +46,7 @@ METHODS: Mapping[str, type[Method]] = {
         NLNL,
         SelfLearning,
         OpenSet,
+        MLNT,
         Winnow,
     )
 }
