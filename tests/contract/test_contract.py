@@ -28,6 +28,8 @@ VARIANTS: list[tuple[type[Method], dict]] = [
     (METHODS["quality-embedding"], {"additive": "scalar", "quality_dim": 1, "warmup_epochs": 1}),
     (METHODS["distillation"], {"stored": True, "graph": "visual", "teacher_views": "weak"}),
     (METHODS["importance-reweighting"], {"mode": "dynamic"}),
+    (METHODS["cleannet"], {"weighting": "hard", "rounds": 2, "references": 3, "warmup_epochs": 1, "views": "plain"}),
+    (METHODS["cleannet"], {"similarity": "centroid"}),
     (METHODS["nlnl"], {"stages": "3:0:3:2:2", "complements": 12, "threshold": 0.2, "relabel": "filtered"}),
     (METHODS["self-learning"], {"prototype_rule": "eta_desc", "samples": 9, "correct_every": 2, "warmup_epochs": 2}),
     (METHODS["open-set"], {"every": 1, "score": "erf", "normalised": False, "warmup_epochs": 1, "reference_size": 5}),

@@ -13,6 +13,7 @@ from typing import Any
 from winnow.errors import UsageError
 from winnow.methods.base import Method
 from winnow.methods.bootstrap import BootstrapHard, BootstrapReconstruction, BootstrapSharp, BootstrapSoft
+from winnow.methods.cleannet import CleanNet
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.distillation import Distillation
 from winnow.methods.importance_reweighting import ImportanceReweighting
@@ -43,6 +44,7 @@ METHODS: Mapping[str, type[Method]] = {
         NoiseLayer,
         QualityEmbedding,
         Distillation,
+        CleanNet,
         NLNL,
         SelfLearning,
         OpenSet,
