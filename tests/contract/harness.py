@@ -23,10 +23,9 @@ from winnow.train.interrupt import StopRequest
 from winnow.train.trainer import EpochEnd, Trainer
 
 # A phase that is counted in steps is no shorter in a short run; what is done many times in a step is proven by two.
-BRIEF: Mapping[str, Mapping[str, Any]] = {"distillation": {"teacher_steps": 12}, "mlnt": {"label_sets": 2}}
-# A phase that is counted in steps is no shorter in a short run.
 BRIEF: Mapping[str, Mapping[str, Any]] = {
     "distillation": {"teacher_steps": 12},
+    "mlnt": {"label_sets": 2},
     "cleannet": {"encoder_steps": 12, "width": 8},
 }
 DEVICE = Device(torch.device("cpu"), "float32", 1)

@@ -355,12 +355,14 @@ class CleanNet(Method):
         is_right: Bool[Tensor, " checked"],
     ) -> Losses:
         """Means over all pairs of scaled features and a class, of which the first ones are checked."""
-        queries = self.encoders["query"](features)
+        encoder = self.encoders["query"]
+        assert isinstance(encoder, QueryEncoder)
+        queries = encoder(features)
         classes, places = labels.unique(return_inverse=True)
         similarity = self.similarity_to(queries, self.encoders["reference"](self.class_references[classes])[places])
         checked = len(is_right)
         verification = verification_losses(similarity[:checked], is_right, self.margin, self.negative_weight)
-        reconstruction = (features - self.encoders["query"].decode(queries)).square().sum(dim=1)
+        reconstruction = (features - encoder.decode(queries)).square().sum(dim=1)
         return {
             "verification": verification.sum() / len(labels),
             "reconstruction": self.reconstruction_weight * reconstruction.mean(),
