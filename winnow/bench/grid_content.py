@@ -22,7 +22,7 @@ TOP: Types = dict.fromkeys(
 )
 DATA: Types = {
     **dict.fromkeys(("data", "test", "test_label_column"), str),
-    **{name: get_type_hints(open_source)[name] for name in OPENING},
+    **{name: get_type_hints(open_source).get(name, Any) for name in OPENING},
     "noise": Any,
     "train": Any,
 }
