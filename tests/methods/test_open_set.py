@@ -316,8 +316,13 @@ def test_outliers_are_pushed_away_and_teach_less(normalised):
     after = method.loss(seen, MOMENT)
     factors = class_outlier_factors(features.astype(np.float32), labels, share=0.4)[indices]
     weights = torch.from_numpy(np.where(strange[indices], 1 / factors, 1)).float()
-    for found, value in zip(after.values(), expected(torch.from_numpy(strange[indices]), weights), strict=True):
+    by_hand = expected(torch.from_numpy(strange[indices]), weights)
+    first_layer = next(method.classifier.parameters())
+    for found, value in zip(after.values(), by_hand, strict=True):
         close(found, value)
+        slopes = [torch.autograd.grad(term, first_layer, retain_graph=True)[0] for term in (found, value)]
+        close(*slopes)
+        assert slopes[1].abs().max() > 1e-3
     assert list(after) == ["cross_entropy", "contrastive"]
     assert after["cross_entropy"] < before["cross_entropy"]
     assert after["contrastive"] != before["contrastive"]
@@ -344,11 +349,12 @@ def test_without_weights_and_pairs_it_trains_like_cross_entropy_bit_for_bit(tmp_
 
 @pytest.mark.parametrize(("epochs", "lengths"), [(105, [5, 100]), (20, [5, 15]), (6, [3, 3]), (2, [1, 1]), (1, [1, 0])])
 def test_the_warm_up_is_at_most_half_of_the_run(epochs, lengths):
-    warm, iterate = OpenSet(problem([0, 1]), every=7).plan(epochs)
+    warm, iterate = OpenSet(problem([0, 1]), every=7, views="plain").plan(epochs)
 
     assert [warm.epochs, iterate.epochs] == lengths
     assert warm.revise is None
     assert iterate.revise_every == 7
+    assert warm.draws["train"].views == iterate.draws["train"].views == ("plain",)
 
 
 def test_beliefs_follow_the_prediction_and_the_score():
@@ -380,6 +386,7 @@ def test_beliefs_follow_the_prediction_and_the_score():
         ("margin", 0.0, "margin must be above 0 and finite, got 0.0"),
         ("warmup_epochs", 0, "warmup_epochs must be at least 1, got 0"),
         ("every", 0, "every must be at least 1, got 0"),
+        ("views", "strong", "views must be plain or weak, got 'strong'"),
         ("reference_size", 2, "reference_size must be at least 3, got 2"),
     ],
 )

@@ -10,6 +10,7 @@ there is one head instead of one for each branch; the optimiser's momentum goes 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.functional.local_outliers import class_outlier_factors, outlier_probabilities
-from winnow.methods.base import Batch, Beliefs, Losses, Method, Moment, Phase, Problem
+from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem
 from winnow.survey import Survey
 
 LARGEST_FACTOR = 1e3
@@ -142,6 +143,7 @@ class OpenSet(Method):
         warmup_epochs: before the first detection, at least 1.
         every: epochs between two detections, at least 1.
         reference_size: a larger class is compared with a random sample of so many of its images, at least 3.
+        views: `plain`, as in the released code, or `weak`.
 
     Raises:
         ValueError: an option lies outside its range.
@@ -169,6 +171,7 @@ class OpenSet(Method):
         warmup_epochs: int = 5,
         every: int = 5,
         reference_size: int = 2000,
+        views: str = "weak",
     ):
         super().__init__(problem)
         if not 0 < neighbour_share <= 1:
@@ -188,6 +191,8 @@ class OpenSet(Method):
         ):
             if value < least:
                 raise ValueError(f"{option} must be at least {least}, got {value}")
+        if views not in ("plain", "weak"):
+            raise ValueError(f"views must be plain or weak, got {views!r}")
         self.neighbour_share = neighbour_share
         self.outlier_quantile = outlier_quantile
         self.score = score
@@ -197,6 +202,7 @@ class OpenSet(Method):
         self.warmup_epochs = warmup_epochs
         self.every = every
         self.reference_size = reference_size
+        self.views = views
         self.cumulated = problem.rows("cumulated-factors", dtype="float32")
         self.scores = problem.rows("inlier-scores", dtype="float32", fill=1.0)
         self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
@@ -206,9 +212,10 @@ class OpenSet(Method):
     def plan(self, epochs: int) -> list[Phase]:
         """Warm up without outliers, then detect them again and again."""
         warm = min(self.warmup_epochs, max(1, epochs // 2))
+        learn = partial(Phase, turns=self.loss, draws={"train": Draw(views=(self.views,))})
         return [
-            Phase("warm up", self.loss, epochs=warm),
-            Phase("iterate", self.loss, epochs=epochs - warm, revise=self.detect, revise_every=self.every),
+            learn("warm up", epochs=warm),
+            learn("iterate", epochs=epochs - warm, revise=self.detect, revise_every=self.every),
         ]
 
     def loss(self, batch: Batch, moment: Moment) -> Losses:
