@@ -358,15 +358,11 @@ class CleanNet(Method):
         encoder = self.encoders["query"]
         assert isinstance(encoder, QueryEncoder)
         queries = encoder(features)
-        query = self.encoders["query"]
-        assert isinstance(query, QueryEncoder)
-        queries = query(features)
         classes, places = labels.unique(return_inverse=True)
         similarity = self.similarity_to(queries, self.encoders["reference"](self.class_references[classes])[places])
         checked = len(is_right)
         verification = verification_losses(similarity[:checked], is_right, self.margin, self.negative_weight)
         reconstruction = (features - encoder.decode(queries)).square().sum(dim=1)
-        reconstruction = (features - query.decode(queries)).square().sum(dim=1)
         return {
             "verification": verification.sum() / len(labels),
             "reconstruction": self.reconstruction_weight * reconstruction.mean(),
