@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from winnow.errors import InvalidInput
 from winnow.functional import kmeans as module
@@ -61,8 +62,10 @@ def test_more_restarts_never_fit_worse():
 
 def test_a_cluster_that_loses_its_points_starts_again_at_the_furthest(monkeypatch):
     features = blobs()
-    # Two centroids on one spot: the second of them gets no point.
-    monkeypatch.setattr(module, "_start", lambda points, count, random: points[[0, 0, 25]])
+    # The last centroid is so far away that it would never get a point.
+    monkeypatch.setattr(
+        module, "_start", lambda points, count, random: points[[0, 25, 0]] + torch.tensor([[0], [0], [1e3]])
+    )
 
     found = kmeans(features, 3, seed=0)
 
