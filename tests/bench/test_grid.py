@@ -18,6 +18,7 @@ from winnow.data.open import open_source
 from winnow.errors import InputError, MachineError, UsageError
 from winnow.methods import METHODS
 from winnow.methods.base import Need
+from winnow.noise.kinds import make_noise
 
 SMALL = {"data": ["digits"], "method": ["winnow"], "noise": [{"kind": "symmetric", "rate": 0.4}], "seeds": 2}
 RELATION = {"better": "winnow", "than": "cross-entropy"}
@@ -391,6 +392,20 @@ def test_a_cell_tells_how_well_foreign_images_are_found():
     assert clean["outlier_auroc"] is None
     assert (with_scores["num_images"], with_scores["num_classes"]) == (60, 2)
     assert 200 > with_scores["num_test"] > 0
+
+
+def test_nobody_who_checks_gives_a_foreign_image_a_label():
+    source = open_source("digits", limit=200)
+    noise = {"kind": "open-set", "donor": "uniform", "rate": 0.5, "seed": 0}
+    foreign = make_noise(source, **noise).foreign
+
+    checked, _ = with_noise(source, noise | {"verified": 90})
+
+    assert foreign.sum() == pytest.approx(100, abs=5)
+    assert checked.verified.sum() == 90
+    assert not (checked.verified & foreign).any()
+    with pytest.raises(InputError, match="cannot be checked, the truth is known of"):
+        with_noise(source, noise | {"verified": 110})
 
 
 def test_classes_are_kept_in_the_order_given_before_the_limit_counts(tmp_path):

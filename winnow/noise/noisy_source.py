@@ -41,8 +41,8 @@ def with_checked(source: Source, number: int, seed: int) -> Source:
     if truth is None or source.is_multilabel:
         raise InputError(f"{source.address}: checked labels need the truth, one class an image")
     every = np.arange(len(source))
-    right = truth.checked(source.noisy_labels, every)
-    # Foreign images belong to no class: nobody who checks them gives them a label.
+    # Without the given labels to fall back on: foreign images belong to no class, nobody who checks gives them one.
+    right = truth.checked(np.full(len(source), -1), every)
     known = np.flatnonzero(right >= 0) if len(truth) else every[:0]
     order = permutation(stream_key(seed, "checked"), known)
     rank = np.empty(len(source), dtype=np.int64)
