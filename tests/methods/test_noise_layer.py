@@ -368,6 +368,24 @@ def planted(count=200_000, checked=20_000, classes=5, seed=0):
     return Q, noisy, np.eye(classes, dtype=np.float32)[predicted]
 
 
+@pytest.mark.parametrize("checked", [20_000, 0])
+def test_a_class_of_which_no_image_is_checked_keeps_its_labels_and_its_share(checked):
+    _, noisy, probs = planted()
+    if checked:
+        verified = np.flatnonzero(noisy[:checked] != 2)
+    else:  # or that the network never names
+        verified, probs = [], np.eye(5, dtype=np.float32)[np.where(probs.argmax(axis=1) == 2, 0, probs.argmax(axis=1))]
+    method = NoiseLayer(problem(noisy, verified=verified), layer="estimated", direction="top-down")
+
+    method.estimate_layer(Survey({"probs": probs}))
+
+    others = np.setdiff1d(np.arange(len(noisy)), verified)
+    R = reversed_channel(method.Q, method.prior)
+    assert method.prior.sum().item() == pytest.approx(1)
+    assert method.prior[2].item() == pytest.approx(np.mean(noisy[others] == 2), abs=1e-3)
+    assert R[2, 2] > 0.95
+
+
 @pytest.mark.parametrize("parametrisation", ["projected", "softmax"])
 def test_the_estimated_layer_is_the_planted_one(parametrisation):
     Q, noisy, probs = planted()

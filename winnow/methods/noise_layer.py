@@ -102,7 +102,8 @@ class NoiseLayer(Method):
     step, at a rate of its own; without a penalty a network that memorises lets it stay there. Estimated: images whose
     labels were checked are left out of the warm-up, then the network predicts them and the others; what turns the
     table of the ones into that of the others is Q. Where no label is checked, the predictions stand for the truth
-    (Goldberger & Ben-Reuven 2017). Checked images must be a random sample.
+    (Goldberger & Ben-Reuven 2017). Checked images must be a random sample; the labels of a class of which none is checked
+    are taken for right.
 
     Checked labels are learnt from directly, past the layer. The paper chose `gamma` by cross-validation: compare
     values by several runs, in a grid, as one run cannot tell.
@@ -273,6 +274,9 @@ class NoiseLayer(Method):
         clean = table(np.intersect1d(labelled, self.problem.verified, assume_unique=True))
         if not clean.any():
             clean = np.diag(noisy.sum(axis=0))
+        # With a share of zero a class would lose all its labels to others, and never be learnt.
+        absent = ~clean.any(axis=1)
+        clean[absent] = noisy[absent] * (clean.sum() / max(1.0, noisy[~absent].sum()))
         transition = transition_matrix_of_joints(clean, noisy, ridge=classes / float(clean.sum()))
         Q = nearest_stochastic(torch.from_numpy(transition.T), self.floor)
         self.layer_weights.copy_(self._weights_of(Q))
