@@ -157,6 +157,18 @@ def test_checked_images_tell_the_matrix_and_take_no_part_in_the_network_that_it_
     assert method.plan(4)[1].draws["train"].samples is None
 
 
+def test_a_class_with_fewer_than_five_checked_images_is_estimated_from_the_others():
+    labels = problem().noisy_labels
+    verified = np.concatenate([np.flatnonzero(labels == 0)[:5], np.flatnonzero(labels == 1)[:4]])
+    method, view = Forward(problem(verified=verified), estimator="verified"), survey()
+    method.estimate(view)
+    others = np.setdiff1d(np.arange(120), verified)
+    expected = confident_joint_transition_matrix(view.probs[others], labels[others])
+    expected[0] = view.probs[verified[:5]].mean(axis=0)
+
+    np.testing.assert_allclose(method.transition_matrix.numpy(), expected, atol=1e-6)
+
+
 def test_checked_images_are_left_out_of_the_other_estimates():
     verified = np.arange(0, 120, 4)
     method, view = Forward(problem(verified=verified, held_out=100)), survey()

@@ -37,6 +37,8 @@ ESTIMATORS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 _ENOUGH = 20
 """Held-out images a class that T is estimated on; with fewer, chance weighs more than memorised labels do."""
+_ENOUGH_CHECKED = 5
+"""Checked images of a class that its row of T is read from; with fewer it would be the verdict on single images."""
 _LEAST = 1e-8
 """Entries of T are at least this, so that every given label is possible."""
 _LEAST_PROBABILITY = 1e-7
@@ -130,8 +132,14 @@ class _LossCorrection(Method):
             return
         self.agreement.fill_(agreement)
         if self.estimator == "verified":
-            rows = self.problem.verified
-        self.use(ESTIMATORS[self.estimator](survey.probs[rows], labels[rows]))
+            checked = self.problem.verified
+            others = confident_joint_transition_matrix(survey.probs[rows], labels[rows])
+            matrix = gold_transition_matrix(
+                survey.probs[checked], labels[checked], least=_ENOUGH_CHECKED, fallback=others
+            )
+        else:
+            matrix = ESTIMATORS[self.estimator](survey.probs[rows], labels[rows])
+        self.use(matrix)
 
     @torch.no_grad()
     def conclude_estimate(self, survey: Survey) -> None:
@@ -184,7 +192,8 @@ class Forward(_LossCorrection):
         problem: what to learn.
         estimator: of T: `confident` (counts given labels among images that the network is sure of), `anchor` (the
             paper's: what the network says of the surest images of each class), `soft` (counts with the predictions as
-            weights), or `verified` (what the network says of images whose label is checked, in the mean of each class).
+            weights), or `verified` (what the network says of images whose label is checked, in the mean of each class;
+            a class with fewer than 5 of them is estimated as by `confident`).
         transition_matrix: a file with T instead, .csv, .npy or .json: entry (i, j) = P(given j | true i), rows sum to
             one. Nothing is estimated then.
         estimate_share: share of the epochs that is plain cross-entropy, before T is estimated, in (0, 1).
