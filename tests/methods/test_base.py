@@ -11,7 +11,18 @@ from tests.plain import close
 from winnow.errors import UsageError
 from winnow.labels.memory import Memory
 from winnow.methods import METHODS, build, find_method, hyperparameters, parsed_hyperparameters
-from winnow.methods.base import Batch, Method, Moment, Phase, Problem, Turn, constant, cosine, cosine_in_phase
+from winnow.methods.base import (
+    Batch,
+    Method,
+    Moment,
+    Phase,
+    Problem,
+    Turn,
+    constant,
+    cosine,
+    cosine_in_phase,
+    warmup_length,
+)
 from winnow.models import ModelSpec
 
 MOMENT = Moment(step=0, epoch=0, phase_epoch=0, fraction=0.0, steps_per_epoch=1)
@@ -24,6 +35,24 @@ def problem(classes=3):
 
 
 # Schedules
+
+
+def test_a_warm_up_leaves_an_epoch_where_there_are_two():
+    assert [warmup_length(epochs, 0.25 * epochs) for epochs in (1, 2, 10, 12)] == [1, 1, 2, 3]
+    assert [warmup_length(epochs, 0.999 * epochs) for epochs in (1, 2, 20)] == [1, 1, 19]
+
+
+SHARES = {"estimate_share": 0.99, "estimation_share": 0.99, "warmup_share": 0.99, "full_share": 1.0}
+
+
+# Two tell by themselves what they need: verified images, and stages.
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("distillation", "nlnl")])
+def test_a_methods_own_phase_has_an_epoch_in_a_run_of_two(name):
+    method = METHODS[name]
+    options = {option: SHARES[option] for option in hyperparameters(method) if option in SHARES}
+    plan = method(problem(), **options).plan(2)
+    assert plan[-1].epochs >= 1
+    assert sum(phase.epochs for phase in plan) == 2
 
 
 def test_cosine_rises_for_a_tenth_of_the_run_and_falls_to_zero():

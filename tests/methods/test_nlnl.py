@@ -339,8 +339,8 @@ def test_an_empty_selection_moves_the_weights_by_decay_alone(stage, tmp_path):
     [
         (3120, "3:3:3:2:2", [720, 720, 720, 480, 480]),
         (13, "3:3:3:2:2", [3, 3, 3, 2, 2]),
-        (35, "3:2:2:0:0", [15, 10, 10, 0, 0]),
-        (7, "0:0:2.5:1:0", [0, 0, 5, 2, 0]),
+        (35, "3:2:2:0:0", [15, 10, 10]),
+        (7, "0:0:2.5:1:0", [5, 2]),
         (5, "99:1:1:1:1", [1, 1, 1, 1, 1]),
         (3, "3:3:3:2:2", [1, 1, 1, 0, 0]),
         (1, "3:3:3:2:2", [1, 0, 0, 0, 0]),
@@ -350,7 +350,10 @@ def test_epochs_are_divided_by_share_and_each_stage_has_one_where_there_are_enou
     phases = NLNL(problem(), stages=stages).plan(epochs)
 
     assert [phase.epochs for phase in phases] == lengths
-    assert [phase.name for phase in phases] == ["NL", "SelNL", "SelPL", "teacher", "pseudo-labels"]
+    # A stage that an option leaves out is no phase, one that the run is too short for is an empty one.
+    names = ["NL", "SelNL", "SelPL", "teacher", "pseudo-labels"]
+    present = [name for name, share in zip(names, stages.split(":"), strict=True) if share != "0"]
+    assert [phase.name for phase in phases] == present
 
 
 def test_the_first_three_stages_share_a_momentum_and_the_fresh_networks_start_with_none():

@@ -360,7 +360,7 @@ def test_the_plan_measures_the_noise_once_after_a_warm_up_of_at_most_half_the_ru
     assert (main.revise, main.revise_every) == (method.measure_noise, 0)
     assert warm.turns == method.supervised_loss
     assert [phase.epochs for phase in method.plan(4)] == [2, 2]
-    assert [phase.epochs for phase in method.plan(1)] == [1]
+    assert [phase.epochs for phase in method.plan(1)] == [1, 0]
 
 
 def test_the_qualitys_weight_grows_over_as_many_epochs_as_the_warm_up():

@@ -378,7 +378,7 @@ def test_labels_are_corrected_before_every_epoch_after_the_warm_up():
     assert (warm.epochs, learn.epochs, learn.revise_every) == (3, 7, 2)
     assert warm.revise is None
     assert [phase.draws["train"].views for phase in (warm, learn)] == [("plain",)] * 2
-    assert [phase.epochs for phase in SelfLearning(problem([0, 1, 2]), warmup_epochs=9).plan(4)] == [4, 0]
+    assert [phase.epochs for phase in SelfLearning(problem([0, 1, 2]), warmup_epochs=9).plan(4)] == [3, 1]
 
 
 def test_a_step_learns_from_both_labels():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,13 +18,35 @@ import winnow.train.checkpoint as checkpoint_module
 from tests.contract.harness import Crash, Script, build, fingerprint
 from tests.contract.toys import FreshStudent, TwoNetworks
 from winnow.data.open import open_source
+from winnow.data.rows import subset
 from winnow.errors import InputError, MachineError, UsageError
 from winnow.methods.base import Method
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.winnow import Winnow
 from winnow.train.fit import Settings, fit
+from winnow.train.progress import Progress
 from winnow.train.run_folder import RunFolder
 from winnow.train.trainer import Diverged
+
+
+def test_a_phase_that_a_short_run_has_no_time_for_is_told(tmp_path):
+    class Heard(Progress):
+        warnings: tuple[str, ...] = ()
+
+        def warning(self, text):
+            self.warnings += (text,)
+
+    source = subset(open_source("digits"), np.arange(120))
+    for method, phase, epochs in (
+        ("forward", "'correct'", 1),
+        ("quality-embedding", "'embed quality'", 1),
+        ("forward", None, 2),
+    ):
+        heard = Heard()
+        fit(source, Settings(method, epochs=epochs), tmp_path / f"{method}-{epochs}", progress=heard)
+        told = [text for text in heard.warnings if "has no time" in text]
+        line = f"only 1 epoch: {method} has no time for its phase {phase}; try more --epochs"
+        assert told == ([line] if phase else [])
 
 
 class Undefined(CrossEntropy):

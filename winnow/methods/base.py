@@ -149,7 +149,7 @@ class Phase:
         name: for people and the log.
         turns: optimiser steps for each batch; a bare loss is one turn.
         epochs: passes over the first stream; or
-        steps: batches, if `epochs` is 0.
+        steps: batches, if `epochs` is 0. With neither the phase is left out, and the person told that it had no time.
         begin: runs once as the phase starts (a student becomes the teacher, weights are drawn afresh).
         revise: gets the network's view of the whole collection, in source order.
         revise_every: epochs between two calls; 0 = once, as the phase starts.
@@ -173,6 +173,18 @@ class Phase:
     def turn_list(self) -> Sequence[Turn]:
         """The turns, a bare loss wrapped."""
         return [Turn(self.turns)] if callable(self.turns) else self.turns
+
+
+def warmup_length(epochs: int, wanted: int | float) -> int:
+    """Epochs of a warm-up: the wanted ones rounded, at least one, and one fewer than the run has if it has two or more.
+
+    Of a single epoch nothing is left; the trainer tells which phase has no time.
+
+    Args:
+        epochs: of the run.
+        wanted: of the warm-up.
+    """
+    return max(1, min(round(wanted), epochs - 1))
 
 
 @dataclass(frozen=True)

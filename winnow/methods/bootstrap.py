@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from winnow.functional.task import over_known_cells
-from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, cosine_in_phase
+from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, cosine_in_phase, warmup_length
 from winnow.survey import Survey
 
 
@@ -346,7 +346,7 @@ class BootstrapReconstruction(Method):
 
     def plan(self, epochs: int) -> list[Phase]:
         """Cross-entropy, then the joint objective at a tenth of the rate."""
-        warm = min(max(1, round(epochs * self.warmup_share)), epochs)
+        warm = warmup_length(epochs, epochs * self.warmup_share)
         return [
             Phase("warm up", self.supervised_loss, epochs=warm, schedule=cosine_in_phase),
             Phase("reconstruct", self.loss, epochs=epochs - warm, schedule=_tenth),

@@ -16,7 +16,18 @@ from torch import Tensor
 from winnow.data.randomness import permutation, stream_key
 from winnow.functional.calibration import fitted_temperature, log_probs_of, tempered
 from winnow.functional.correction import forward_losses
-from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine_in_phase
+from winnow.methods.base import (
+    Batch,
+    Draw,
+    Losses,
+    Method,
+    Moment,
+    Phase,
+    Problem,
+    Turn,
+    cosine_in_phase,
+    warmup_length,
+)
 from winnow.noise.estimate import confident_joint_transition_matrix
 from winnow.survey import Survey
 
@@ -199,7 +210,7 @@ class ImportanceReweighting(Method):
 
     def plan(self, epochs: int) -> list[Phase]:
         """The noisy posterior, then weighted labels."""
-        first = min(max(1, round(epochs * self.estimation_share)), epochs)
+        first = warmup_length(epochs, epochs * self.estimation_share)
         return [
             Phase(
                 "noisy posterior",

@@ -30,7 +30,7 @@ from torch.func import functional_call
 
 from winnow.functional.neighbours import neighbours
 from winnow.functional.stored_targets import StoredTargets
-from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine
+from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine, warmup_length
 from winnow.methods.nlnl import mean_of_selected
 from winnow.models import Network
 from winnow.models.average import WeightAverage
@@ -255,7 +255,7 @@ class MLNT(Method):
         bounds = [round(number * epochs / rounds) for number in range(rounds + 1)]
         phases = []
         for number, (first, end) in enumerate(pairwise(bounds), start=1):
-            warm = max(1, round(self.warmup_share * (end - first)))
+            warm = warmup_length(end - first, self.warmup_share * (end - first))
             full = max(first + warm, first + self.full_share * (end - first))
             stage = Stage((first + warm) / epochs, full / epochs, mentored=number > 1)
             given = Turn(partial(self.given_loss, stage=stage), optimizer=f"given {number}")

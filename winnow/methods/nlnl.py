@@ -179,7 +179,7 @@ class NLNL(Method):
         learn_afresh = partial(Phase, draws=draws, schedule=cosine_in_phase)
         any_confidence, chance = 0.0, 1 / self.problem.num_classes
         since = max(teacher - self.history, teacher // 2)
-        return [
+        phases = [
             learn("NL", partial(self.negative_loss, at_least=any_confidence), epochs=nl),
             learn("SelNL", partial(self.negative_loss, at_least=chance), epochs=sel_nl),
             learn("SelPL", self.positive_loss, epochs=sel_pl),
@@ -196,6 +196,7 @@ class NLNL(Method):
                 begin=partial(self.start_afresh, "student"),
             ),
         ]
+        return [phase for phase, share in zip(phases, self.stages, strict=True) if share]
 
     def negative_loss(self, batch: Batch, moment: Moment, at_least: float) -> Losses:
         """Stages 1 and 2: the negative loss on images of so much confidence."""

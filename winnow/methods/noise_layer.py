@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from winnow.functional.correction import forward_losses
-from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem
+from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem, warmup_length
 from winnow.noise.estimate import transition_matrix_of_joints
 from winnow.survey import Survey
 
@@ -102,8 +102,8 @@ class NoiseLayer(Method):
     step, at a rate of its own; without a penalty a network that memorises lets it stay there. Estimated: images whose
     labels were checked are left out of the warm-up, then the network predicts them and the others; what turns the
     table of the ones into that of the others is Q. Where no label is checked, the predictions stand for the truth
-    (Goldberger & Ben-Reuven 2017). Checked images must be a random sample; the labels of a class of which none is checked
-    are taken for right.
+    (Goldberger & Ben-Reuven 2017). Checked images must be a random sample; the labels of a class of which none is
+    checked are taken for right.
 
     Checked labels are learnt from directly, past the layer. The paper chose `gamma` by cross-validation: compare
     values by several runs, in a grid, as one run cannot tell.
@@ -211,7 +211,7 @@ class NoiseLayer(Method):
         """Warm up without the layer, then with it."""
         if self.layer == "none":
             return [Phase("train", self.plain_loss, epochs=epochs)]
-        warm = min(max(1, round(epochs * self.warmup_share)), epochs)
+        warm = warmup_length(epochs, epochs * self.warmup_share)
         if self.layer == "learned" or not len(self.noisy_rows):
             return [Phase("warm up", self.plain_loss, epochs=warm), Phase("learn", self.loss, epochs=epochs - warm)]
         # Images that were trained on with their true label would show the network's mistakes too small.

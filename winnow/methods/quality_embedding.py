@@ -31,7 +31,7 @@ from torch.nn import Parameter
 
 from winnow.data.source import without_label
 from winnow.functional.task import over_known_cells
-from winnow.methods.base import Batch, Beliefs, Losses, Method, Moment, Phase, Problem, cosine_in_phase
+from winnow.methods.base import Batch, Beliefs, Losses, Method, Moment, Phase, Problem, cosine_in_phase, warmup_length
 from winnow.noise.estimate import confident_transition_matrix
 from winnow.survey import Survey
 
@@ -207,17 +207,19 @@ class QualityEmbedding(Method):
 
     def plan(self, epochs: int) -> list[Phase]:
         """Cross-entropy to a rate of zero, the noise measured once, then the bound."""
-        warm = min(self.warmup_epochs, epochs // 2)
-        phases = [Phase("warm up", self.supervised_loss, epochs=warm, schedule=cosine_in_phase)] if warm else []
-        main = Phase(
-            "embed quality",
-            self.loss,
-            epochs=epochs - warm,
-            revise=self.measure_noise,
-            revise_every=0,
-            schedule=cosine_in_phase,
-        )
-        return [*phases, main]
+        # An untrained network would measure nothing, so of a single epoch the warm-up is what there is.
+        warm = warmup_length(epochs, min(self.warmup_epochs, epochs // 2))
+        return [
+            Phase("warm up", self.supervised_loss, epochs=warm, schedule=cosine_in_phase),
+            Phase(
+                "embed quality",
+                self.loss,
+                epochs=epochs - warm,
+                revise=self.measure_noise,
+                revise_every=0,
+                schedule=cosine_in_phase,
+            ),
+        ]
 
     def parameter_groups(self, parameters: Sequence[Parameter]) -> list[dict]:
         """No decay on encoder and decoder: it would pull the gate to 0.5 and R to uniform."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem
+from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem, warmup_length
 from winnow.survey import Survey
 
 SEPARATION = 0.95
@@ -217,10 +217,11 @@ class SelfLearning(Method):
 
     def plan(self, epochs: int) -> Sequence[Phase]:
         """The given labels alone, then both labels, corrected before every epoch."""
-        warm = min(self.warmup_epochs, epochs)
+        warm = warmup_length(epochs, self.warmup_epochs) if self.warmup_epochs else 0
         draws = {"train": Draw(views=(self.views,))}
+        warm_up = [Phase("warm up", self.supervised_loss, epochs=warm, draws=draws)] if warm else []
         return [
-            Phase("warm up", self.supervised_loss, epochs=warm, draws=draws),
+            *warm_up,
             Phase(
                 "self-learn",
                 self.loss,

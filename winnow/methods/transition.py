@@ -17,7 +17,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from winnow.functional.correction import backward_losses, forward_losses
-from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine_in_phase
+from winnow.methods.base import (
+    Batch,
+    Beliefs,
+    Draw,
+    Losses,
+    Method,
+    Moment,
+    Phase,
+    Problem,
+    Turn,
+    cosine_in_phase,
+    warmup_length,
+)
 from winnow.noise.checked_matrix import matrix_health, read_transition_matrix
 from winnow.noise.estimate import (
     anchor_transition_matrix,
@@ -102,7 +114,7 @@ class _LossCorrection(Method):
         turn = Turn(self.loss, optimizer="corrected" if self.restart else "main")
         if self.given is not None:
             return [Phase("correct", [turn], epochs=epochs)]
-        first = min(max(1, round(epochs * self.estimate_share)), epochs)
+        first = warmup_length(epochs, epochs * self.estimate_share)
         return [
             Phase(
                 "estimate",

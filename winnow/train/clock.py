@@ -121,13 +121,18 @@ class Clock:
         return float(phase.epochs) if phase.epochs else phase.steps / self._epoch_steps
 
 
+def has_time(phase: Phase) -> bool:
+    """Whether there is something to do in a phase."""
+    return phase.epochs > 0 or phase.steps > 0
+
+
 def checked_plan(plan: Sequence[Phase], epochs: int) -> list[Phase]:
     """The phases that have something to do.
 
     Raises:
         UsageError: none has, or together they are longer than the run.
     """
-    phases = [phase for phase in plan if phase.epochs > 0 or phase.steps > 0]
+    phases = [phase for phase in plan if has_time(phase)]
     if not phases:
         raise UsageError("the method plans no training at all")
     if (total := sum(phase.epochs for phase in phases)) > epochs:

@@ -169,6 +169,7 @@ class Session:
                 listener=recorder,
                 stop=stop,
             )
+            self._tell_left_out(trainer.left_out, int(settings.epochs or 0))
             self._train(trainer, resume, recorder, int(settings.epochs or 0), stop)
         return self._finish(trainer, recorder, collection, test, settings, device)
 
@@ -247,6 +248,14 @@ class Session:
             return None
         held_out = TestSet(views.part(rows), labels[rows], device.autocast)
         return lambda: held_out.accuracy(held_out.probs(method))
+
+    def _tell_left_out(self, phases: Sequence[str], epochs: int) -> None:
+        if phases:
+            number = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+            named = ", ".join(repr(name) for name in phases)
+            self.progress.warning(
+                f"only {number}: {self.settings.method} has no time for its phase {named}; try more --epochs"
+            )
 
     # Training
 

@@ -20,7 +20,7 @@ from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, T
 from winnow.survey import Survey
 from winnow.survey.passes import survey
 from winnow.train.checkpoint import Checkpoints, flattened, restored
-from winnow.train.clock import Clock, Cursor, checked_plan
+from winnow.train.clock import Clock, Cursor, checked_plan, has_time
 from winnow.train.device import Device
 from winnow.train.interrupt import StopRequest
 from winnow.train.optimizers import SGD, Optimizers
@@ -109,7 +109,9 @@ class Trainer:
         self.stop = stop
         self.epoch_checkpoint_seconds = epoch_checkpoint_seconds
         self.checkpoint_seconds = checkpoint_seconds
-        self.plan = checked_plan(method.plan(epochs), epochs)
+        planned = method.plan(epochs)
+        self.plan = checked_plan(planned, epochs)
+        self.left_out = [phase.name for phase in planned if not has_time(phase)]
         self.clock = Clock(self.plan, len(problem.train_rows) // batch_size)
         self.learning_rate = learning_rate
         self.optimizers = Optimizers(method)
