@@ -279,11 +279,22 @@ def test_backward_blends_an_estimate_that_cannot_be_inverted_with_the_identity()
 
 
 def test_backward_refuses_a_given_matrix_that_it_cannot_invert(tmp_path):
-    path = tmp_path / "equal.npy"
-    np.save(path, np.full((3, 3), 1 / 3))
-    with pytest.raises(ValueError, match=r"condition number inf, above max_condition=20; .* use forward"):
+    path = tmp_path / "nearly-equal.npy"
+    np.save(path, 0.98 * np.full((3, 3), 1 / 3) + 0.02 * np.eye(3))
+    with pytest.raises(ValueError, match=r"condition number 50, above max_condition=20; .* use forward"):
         Backward(problem(), transition_matrix=str(path))
     assert Forward(problem(), transition_matrix=str(path)).given is not None
+
+
+@pytest.mark.parametrize("kind", [Forward, Backward])
+@pytest.mark.parametrize("rows", [[[1 / 3] * 3] * 3, [[0.8, 0.2, 0], [0.8, 0.2, 0], [0, 0, 1]]])
+def test_a_given_matrix_that_is_singular_is_refused_and_a_permutation_is_not(kind, rows, tmp_path):
+    path = tmp_path / "matrix.npy"
+    np.save(path, np.array(rows))
+    with pytest.raises(ValueError, match=r"^transition_matrix=.*: singular; .* tell the classes apart"):
+        kind(problem(), transition_matrix=str(path))
+    np.save(path, np.eye(3)[[1, 2, 0]])
+    assert kind(problem(), transition_matrix=str(path)).given is not None
 
 
 @pytest.mark.parametrize(

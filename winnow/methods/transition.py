@@ -67,7 +67,7 @@ class _LossCorrection(Method):
 
     Raises:
         ValueError: an option lies outside its range, verified labels are asked for where there are none, or the file
-            of the matrix cannot be used.
+            of the matrix cannot be used or holds a singular one.
     """
 
     paper = "Patrini et al. 2017, arXiv:1609.03683"
@@ -93,6 +93,11 @@ class _LossCorrection(Method):
         self.restart = restart
         classes = problem.num_classes
         self.given = read_transition_matrix(transition_matrix, classes) if transition_matrix else None
+        if self.given is not None and matrix_health(self.given).condition_number > _MOST_CONDITION:
+            raise ValueError(
+                f"transition_matrix={transition_matrix}: singular; with it labels cannot tell the classes apart, "
+                "as where two rows are equal"
+            )
         unchecked = np.setdiff1d(problem.train_rows, problem.verified)
         self.noisy_rows = unchecked if len(unchecked) else problem.train_rows
         held_out = np.setdiff1d(problem.held_out_rows, problem.verified)
@@ -207,7 +212,8 @@ class Forward(_LossCorrection):
             weights), or `verified` (what the network says of images whose label is checked, in the mean of each class;
             a class with fewer than 5 of them is estimated as by `confident`).
         transition_matrix: a file with T instead, .csv, .npy or .json: entry (i, j) = P(given j | true i), rows sum to
-            one. Nothing is estimated then.
+            one. Nothing is estimated then. A singular matrix is refused. One whose largest entries leave the diagonal is
+            taken at its word, as a permutation of the classes may be meant: `mean_diagonal` in the log tells.
         estimate_share: share of the epochs that is plain cross-entropy, before T is estimated, in (0, 1).
         restart: begin the corrected training with fresh weights, as in the paper, or with those of the estimate.
     """
