@@ -363,8 +363,10 @@ def test_the_plan_measures_the_noise_once_after_a_warm_up_of_at_most_half_the_ru
     assert [phase.epochs for phase in method.plan(1)] == [1, 0]
 
 
-def test_the_qualitys_weight_grows_over_as_many_epochs_as_the_warm_up():
-    method = planted(quality_weight=0.2, warmup_epochs=4).float()
+@pytest.mark.parametrize("warmup_epochs", [4, 9])  # of a run of eight, no more than four
+def test_the_qualitys_weight_grows_over_as_many_epochs_as_the_warm_up_had(warmup_epochs):
+    method = planted(quality_weight=0.2, warmup_epochs=warmup_epochs).float()
+    assert method.plan(8)[0].epochs == 4
     batch = Batch(torch.arange(5), LABELS, (randn(5, 1, 2, 2).float(),))
 
     def term(epoch):

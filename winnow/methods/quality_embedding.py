@@ -244,7 +244,8 @@ class QualityEmbedding(Method):
     def loss(self, batch: Batch, moment: Moment) -> Losses:
         """The bound's three terms; the weight of the quality's grows from 0."""
         logits = self.classifier(batch.images)
-        weight = self.quality_weight * min(1.0, moment.phase_epoch / self.warmup_epochs)
+        warmed_up = max(1, moment.epoch - moment.phase_epoch)
+        weight = self.quality_weight * min(1.0, moment.phase_epoch / warmed_up)
         # Outside autocast: probabilities and divergences in 8 bits of mantissa would drown the small entries.
         with torch.autocast(logits.device.type, enabled=False):
             return self.bound(logits, batch.noisy_labels, weight)
