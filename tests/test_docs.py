@@ -70,3 +70,11 @@ def test_every_method_has_a_page_and_a_line_in_the_index() -> None:
     for name in METHODS:
         assert (ROOT / f"docs/methods/{name}.md").is_file()
         assert f"[{name}]({name}.md)" in index
+
+
+def test_the_readme_lists_the_paper_of_every_method():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    numbers = {name: re.search(r"arXiv:([\d.]+)", method.paper) for name, method in METHODS.items()}
+    assert [
+        name for name, number in numbers.items() if number and f"(https://arxiv.org/abs/{number[1]})" not in text
+    ] == []
