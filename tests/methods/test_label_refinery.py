@@ -180,8 +180,8 @@ def test_stored_labels_are_the_online_ones_where_the_view_is_plain():
         (40, {"generations": 3, "first_share": 0.1}, [4, 18, 18]),
         (10, {"first_share": 0.99}, [9, 1]),
         (10, {"first_share": 0.001}, [1, 9]),
-        (2, {"generations": 4}, [1, 1]),
-        (1, {}, [1]),
+        (2, {"generations": 4}, [1, 1, 0]),
+        (1, {}, [1, 0]),
         (7, {"generations": 1, "first_share": 0.3}, [7]),
     ],
 )

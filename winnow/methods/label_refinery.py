@@ -49,8 +49,10 @@ class LabelRefinery(Method):
 
     Args:
         problem: what to learn.
-        generations: networks trained one after the other, at least 1.
-        first_share: share of the epochs for the first generation, below 1; 0 = an equal one.
+        generations: networks trained one after the other, at least 1; no more than there are epochs, the rest is left
+            out.
+        first_share: share of the epochs for the first generation, below 1; 0 = an equal one. However large, each later
+            generation keeps an epoch.
         labels: `online`, made on the student's own view in every step, or `static`: one an image, made on its plain
             view as a generation starts and stored (the paper's ablation; spares the refinery's forward pass).
 
@@ -151,8 +153,12 @@ class LabelRefinery(Method):
 
 
 def _lengths(epochs: int, generations: int, first_share: float) -> list[int]:
-    """Epochs of each generation, at least one as long as they last; the first gets its share, the others equal ones."""
-    generations = min(generations, epochs)
+    """Epochs of each generation, at least one; the first gets its share, the others equal ones.
+
+    Where there are more generations than epochs, those that have time, and an empty one for those that have none.
+    """
+    if generations > epochs:
+        return [1] * epochs + [0]
     if generations == 1:
         return [epochs]
     first = round((first_share or 1 / generations) * epochs)
