@@ -111,6 +111,19 @@ def test_verified_labels_are_learnt_plainly(kind, file):
     assert "is_verified" not in method.state_dict()
 
 
+def test_in_backward_a_checked_label_weighs_more_by_the_divisor_of_the_others(file):
+    method = Backward(problem(verified=[0]), transition_matrix=file)
+    log_probs = torch.tensor([[0.2, 0.3, 0.5]]).log()
+    undivided = -(method.inverse_matrix[0] * log_probs[0]).sum()
+    divisor = method.inverse_matrix.abs().sum(dim=1).max().item()
+    method.classifier.forward = lambda images: log_probs.expand(len(images), 3)
+    checked, other = (method.loss(seen([row], [0]), MOMENT)["corrected"].item() for row in (0, 1))
+
+    assert divisor > 1
+    assert checked == pytest.approx(-np.log(0.2), rel=1e-5)
+    assert other == pytest.approx(undivided.item() / divisor, rel=1e-5)
+
+
 def test_the_plan_is_cross_entropy_then_correction():
     method = Forward(problem(), estimate_share=0.25)
     estimate, correct = method.plan(12)

@@ -212,8 +212,8 @@ class Forward(_LossCorrection):
             weights), or `verified` (what the network says of images whose label is checked, in the mean of each class;
             a class with fewer than 5 of them is estimated as by `confident`).
         transition_matrix: a file with T instead, .csv, .npy or .json: entry (i, j) = P(given j | true i), rows sum to
-            one. Nothing is estimated then. A singular matrix is refused. One whose largest entries leave the diagonal is
-            taken at its word, as a permutation of the classes may be meant: `mean_diagonal` in the log tells.
+            one. Nothing is estimated then. A singular matrix is refused. One whose largest entries leave the diagonal
+            is taken at its word, as a permutation of the classes may be meant: `mean_diagonal` in the log tells.
         estimate_share: share of the epochs that is plain cross-entropy, before T is estimated, in (0, 1).
         restart: begin the corrected training with fresh weights, as in the paper, or with those of the estimate.
     """
@@ -251,7 +251,8 @@ class Backward(_LossCorrection):
     T^-1 has negative entries, so a network that can memorise lowers the loss for ever: at high noise it falls behind
     plain cross-entropy at the end of training. Two guards keep it finite: probabilities count as 1e-7 at least, and the
     loss is divided by the largest row sum of |T^-1|, so that a step is no larger than one of cross-entropy. The closer
-    T is to singular, the more of the signal is chance.
+    T is to singular, the more of the signal is chance. The losses of labels that a person checked are free of it, and
+    not divided: such an image weighs as many times more as that sum is above 1.
 
     Args:
         problem: what to learn.
