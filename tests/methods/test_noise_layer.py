@@ -194,6 +194,11 @@ def test_the_projection_is_the_nearest_of_many_stochastic_columns():
     close(nearest_stochastic(found, 0.01), found, **TIGHT)
 
 
+def test_a_huge_step_is_projected_too():
+    found = nearest_stochastic(torch.tensor([[3e9, 0.5, 0.1], [-1e9, 0.3, 0.1], [2.0, 0.2, 0.8]]), 0.01)
+    close(found, torch.tensor([[0.98, 0.5, 0.1], [0.01, 0.3, 0.1], [0.01, 0.2, 0.8]]))
+
+
 def descended(project, steps=200, rate=0.04):
     """Where gradient steps on Q come to rest for a perfect network and labels with the shares of the channel."""
     target = 0.8 * torch.eye(4, dtype=torch.float64) + 0.05
@@ -495,7 +500,8 @@ def test_an_alarm_tells_a_layer_that_left_the_diagonal_or_went_uniform():
         ({"gamma": 1.1}, r"gamma must lie in \[0, 1\], above 0 where no label is checked, got 1.1"),
         ({"gamma": 0.0}, r"gamma must lie in \[0, 1\], above 0 where no label is checked, got 0.0"),
         ({"alpha": -1.0}, "alpha must be at least 0 and finite, got -1.0"),
-        ({"layer_rate": 0.0}, "layer_rate must be above 0 and finite, got 0.0"),
+        ({"layer_rate": 0.0}, r"layer_rate must lie in \(0, 1000\], got 0.0"),
+        ({"layer_rate": 1e9}, r"layer_rate must lie in \(0, 1000\], got 1000000000.0"),
         ({"warmup_share": 1.0}, r"warmup_share must lie in \(0, 1\), got 1.0"),
     ],
 )

@@ -485,8 +485,8 @@ def test_trust_is_exported_for_each_image_and_is_lower_where_the_label_is_wrong(
     ("option", "value", "message"),
     [
         ("additive", "vector", "additive must be matrix or scalar, got 'vector'"),
-        ("quality_dim", 0, "quality_dim must be at least 1, got 0"),
-        ("embedding_dim", 0, "embedding_dim must be at least 1, got 0"),
+        ("quality_dim", 0, "quality_dim must lie in 1 to 1,024, got 0"),
+        ("embedding_dim", 10**9, "embedding_dim must lie in 1 to 1,024, got 1000000000"),
         ("quality_weight", -0.1, "quality_weight must be at least 0 and finite, got -0.1"),
         ("quality_weight", math.inf, "quality_weight must be at least 0 and finite, got inf"),
         ("warmup_epochs", 0, "warmup_epochs must be at least 1, got 0"),

@@ -68,7 +68,8 @@ def nearest_stochastic(
     """
     classes = len(matrix)
     mass = 1 - classes * floor
-    above = matrix - floor
+    # What is added to a whole column changes nothing; with the largest entry at zero, huge ones lose no digits.
+    above = matrix - matrix.max(dim=0).values
     ordered = above.sort(dim=0, descending=True).values
     ranks = torch.arange(1, classes + 1, dtype=matrix.dtype, device=matrix.device)[:, None]
     shifts = (ordered.cumsum(dim=0) - mass) / ranks
@@ -125,9 +126,10 @@ class NoiseLayer(Method):
             each column is the softmax of free numbers, which want a `layer_rate` of about 10.
         penalty: `weight-decay`, the squared entries of Q, or its `trace`, which does not stop at the diagonal.
         alpha: weight of the penalty's mean over columns, at least 0; the paper's weight of the sum is 1 / K of it, as
-            each column learns from 1 / K of the images. Up to 1/2 the layer of clean labels stays the identity; with
-            too little, that of noisy ones does, too.
-        layer_rate: of learning Q, in units of the network's rate.
+            each column learns from 1 / K of the images. Up to 1/2 the layer of clean labels of equal classes stays the
+            identity, up to K / 2 times its share the column of a rarer one; with too little, that of noisy labels does,
+            too.
+        layer_rate: of learning Q, in units of the network's rate, in (0, 1000].
         warmup_share: share of the epochs without the layer, in (0, 1).
 
     Raises:
@@ -170,8 +172,8 @@ class NoiseLayer(Method):
             raise ValueError(f"direction top-down needs the layer estimated, got {layer!r}")
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha must be at least 0 and finite, got {alpha}")
-        if not 0 < layer_rate < math.inf:
-            raise ValueError(f"layer_rate must be above 0 and finite, got {layer_rate}")
+        if not 0 < layer_rate <= 1000:
+            raise ValueError(f"layer_rate must lie in (0, 1000], got {layer_rate}")
         if not 0 < warmup_share < 1:
             raise ValueError(f"warmup_share must lie in (0, 1), got {warmup_share}")
         self.noisy_rows = np.setdiff1d(problem.train_rows, problem.verified, assume_unique=True)

@@ -35,6 +35,8 @@ from winnow.methods.base import Batch, Beliefs, Losses, Method, Moment, Phase, P
 from winnow.noise.estimate import confident_transition_matrix
 from winnow.survey import Survey
 
+_WIDEST = 1024
+"""Of the quality and its contrastive layer; a wider one would say no more, and cost memory."""
 _FLOOR = 1e-8
 
 
@@ -154,8 +156,8 @@ class QualityEmbedding(Method):
     Args:
         problem: what to learn.
         additive: `matrix` or `scalar`.
-        quality_dim: of s, at least 1.
-        embedding_dim: of the contrastive layer, at least 1.
+        quality_dim: of s, 1 to 1,024.
+        embedding_dim: of the contrastive layer, 1 to 1,024.
         quality_weight: w above, reached as many epochs after the warm-up as that had; at 1 quality may be ignored.
         warmup_epochs: of cross-entropy, at least 1; no more than half of the run is spent on it.
 
@@ -185,8 +187,8 @@ class QualityEmbedding(Method):
         if additive not in ("matrix", "scalar"):
             raise ValueError(f"additive must be matrix or scalar, got {additive!r}")
         for option, value in (("quality_dim", quality_dim), ("embedding_dim", embedding_dim)):
-            if value < 1:
-                raise ValueError(f"{option} must be at least 1, got {value}")
+            if not 1 <= value <= _WIDEST:
+                raise ValueError(f"{option} must lie in 1 to {_WIDEST:,}, got {value}")
         if not 0 <= quality_weight < math.inf:
             raise ValueError(f"quality_weight must be at least 0 and finite, got {quality_weight}")
         if warmup_epochs < 1:
