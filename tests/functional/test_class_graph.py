@@ -44,6 +44,10 @@ def dense(siblings, beta):
     ("name", "text"),
     [
         ("a.csv", "child,parent\n" + TAXONOMY),
+        (
+            "a.csv",
+            "parent,child\n" + "".join(",".join(line.split(",")[::-1]) + "\n" for line in TAXONOMY.splitlines()),
+        ),
         ("a.csv", "Child, Parent\r\n\r\n" + TAXONOMY.replace(",", " , ")),
         ("a.csv", TAXONOMY),
         ("a.tsv", TAXONOMY.replace(",", "\t")),

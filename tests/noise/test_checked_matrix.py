@@ -30,6 +30,7 @@ def test_rounded_rows_are_rescaled():
         (np.eye(4), r"shape \(4, 4\); 3 classes need \(3, 3\)"),
         (MATRIX[0], r"shape \(3,\)"),
         ([[1, 0], [1, 0, 0]], "3 rows of 3 numbers are needed"),
+        (MATRIX + 0j, "complex numbers; probabilities are needed"),
         ([["a", "b", "c"]] * 3, "3 rows of 3 numbers are needed"),
     ],
 )
@@ -80,7 +81,7 @@ def test_a_matrix_is_read_from_a_file(name, tmp_path):
         ("t.csv", "\u00e9", "cannot be read as csv"),
         ("t.json", "[[1, 0", "cannot be read as json"),
         ("t.json", '{"transition_matrix": null}', "it names no transition_matrix"),
-        ("t.npy", "no array", "cannot be read as npy"),
+        ("t.npy", "no array", "cannot be read as npy: it does not begin like an array that numpy saved$"),
         ("t.npy", "", "cannot be read as npy"),
         ("t.txt", "1,0", "a file that ends in .npy, .csv, .json is needed"),
         ("t", "1,0", "a file that ends in .npy, .csv, .json is needed"),

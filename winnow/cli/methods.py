@@ -43,14 +43,14 @@ def methods(
     if name is None:
         print(f"{'method':<25}{'noise assumed':<18}{'cost':>4}  what it does")
         for m in chosen:
-            print(f"{m.name:<25}{m.assumes:<18}{m.cost:>4.2g}  {m.title}")
+            print(f"{m.name:<25}{m.assumes:<18}{m.cost:>4.3g}  {m.title}")
         print("cost: a step's time, cross-entropy = 1. One in full, with paper: winnow methods NAME")
         return
     [method] = chosen
     print(bold(f"{method.name}: {method.title}"))
     print(f"Paper    {method.paper or '-'}")
     print(
-        f"Assumes  {method.assumes} noise; a {method.remedy} method; {method.cost:.2g} times the cost of cross-entropy"
+        f"Assumes  {method.assumes} noise; a {method.remedy} method; {method.cost:.3g} times the cost of cross-entropy"
     )
     print()
     print(inspect.getdoc(method))

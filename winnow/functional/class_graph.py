@@ -36,9 +36,10 @@ def read_siblings(path: Path, class_names: Sequence[str]) -> Siblings:
     """The siblings of each class as a file tells them; classes that it does not name have none.
 
     A .csv or .tsv file has two columns: `child,parent`, where children of one parent are siblings and children that
-    are themselves parents need not be classes; or `class,class`, one pair of siblings a line. Without such a header it
-    is a taxonomy if no name of the second column is a class. A .txt file holds WordNet's is-a relations as ImageNet
-    distributes them (`wordnet.is_a.txt`: a parent's id and a child's id a line); class names are then WordNet ids.
+    are themselves parents need not be classes (`parent,child` swaps the columns); or `class,class`, one pair of
+    siblings a line. Without such a header it is a taxonomy, children first, if no name of the second column is a class.
+    A .txt file holds WordNet's is-a relations as ImageNet distributes them (`wordnet.is_a.txt`: a parent's id and a
+    child's id a line); class names are then WordNet ids.
 
     Args:
         path: the file.
@@ -159,6 +160,9 @@ def _table_edges(path: Path, class_names: Sequence[str]) -> tuple[list[_Edge], b
         if cells:
             edges.append((cells[0].strip(), cells[1].strip(), where))
     header = tuple(name.lower() for name in edges[0][:2]) if edges else ()
+    if header == TAXONOMY[::-1]:
+        edges = [(child, parent, where) for parent, child, where in edges]
+        header = TAXONOMY
     known = set(class_names)
     if header in (TAXONOMY, PAIRS):
         edges = edges[1:]

@@ -161,8 +161,8 @@ class ImportanceReweighting(Method):
             is learnt by heart.
         reserved_share: share of the training images left out of these epochs, in [0, 1).
         quantile: of the noisy posterior that stands for its minimum with two classes, in [0, 0.5).
-        largest_weight: weights are cut there, or where no right weight can be; at least 1. Static ones are then scaled to
-            a mean of 1, by which the largest may come to lie above.
+        largest_weight: weights are cut there, or where no right weight can be; at least 1. Static ones are then scaled
+            to a mean of 1, by which the largest may come to lie above.
 
     Raises:
         ValueError: an option lies outside its range.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import ArrayLike
 
 from winnow.errors import InvalidInput
@@ -34,9 +35,12 @@ def checked_transition_matrix(
             tells what to do.
     """
     try:
-        values = np.array(matrix, dtype=np.float64)
+        given = np.asarray(matrix)
+        values = given.real.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name}: {num_classes} rows of {num_classes} numbers are needed") from error
+    if np.iscomplexobj(given):
+        raise InvalidInput(f"{name}: complex numbers; probabilities are needed")
     if values.shape != (num_classes, num_classes):
         raise InvalidInput(
             f"{name}: shape {values.shape}; {num_classes} classes need ({num_classes}, {num_classes}), one "
@@ -81,6 +85,10 @@ def read_transition_matrix(path: str | Path, num_classes: int) -> Float[np.ndarr
 
 
 def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        # Otherwise numpy takes it for a pickle, and advises to read that.
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise ValueError("it does not begin like an array that numpy saved")
     return np.load(path, allow_pickle=False)
 
 
