@@ -1,7 +1,9 @@
-"""The relations that the mislabelling study must show on the digits, checked on a finished results file and recorded.
+"""Records a results file of the mislabelling study; on the digits with the relations that it must show there.
 
-winnow study mislabel --data digits --out runs/mislabel-digits
-python -m benchmarks.study runs/mislabel-digits/results.jsonl
+    winnow study mislabel --data digits --out runs/mislabel-digits
+    python -m benchmarks.study runs/mislabel-digits/results.jsonl
+
+The record is `results/study-DATA.md`.
 """
 
 from __future__ import annotations
@@ -61,9 +63,9 @@ def document(records: list[dict[str, Any]]) -> str:
     cpu = sum(record["times"]["cpu_seconds"] for record in records)
     wall = sum(record["times"]["seconds"] for record in records)
     lines = [
-        "# The mislabelling study on the digits",
+        f"# The mislabelling study: {data_name(records)}",
         "",
-        "Made by `winnow study mislabel --data digits` and `python -m benchmarks.study RESULTS`.",
+        f"Made by `winnow study mislabel --data {data_name(records)}` and `python -m benchmarks.study RESULTS`.",
         "",
         f"- cells: {summary['cells']}, {summary['repeats']} repeats (0 to {summary['repeats'] - 1} of seed "
         f"{summary['settings']['seed']}), finished {max(record['finished'] for record in records)}",
@@ -74,20 +76,33 @@ def document(records: list[dict[str, Any]]) -> str:
         f"- code: {', '.join(sorted({record['code'] for record in records}))}",
     ]
     for learner in found.learners:
-        lines += ["", f"## {learner.name}", "", "Test accuracy at the last step, mean (standard deviation)", ""]
+        meaning = "Test accuracy at the last step, mean (standard deviation, number of repeats)"
+        lines += ["", f"## {learner.name}", "", meaning, ""]
         lines += ["| kind, n | " + " | ".join(f"{100 * rate:g} %" for rate in found.rates) + " |"]
         lines += ["|---" * (1 + len(found.rates)) + "|"]
         for kind in KINDS:
             for size in found.sizes:
                 row = [list(found.accuracies(learner, kind, rate, size).values()) for rate in found.rates]
-                cells = [f"{np.mean(values):.3f} ({np.std(values, ddof=1):.3f})" for values in row]
-                lines.append(f"| {kind} {size} | " + " | ".join(cells) + " |")
+                lines.append(f"| {kind} {size} | " + " | ".join(map(_cell, row)) + " |")
+        if data_name(records) != "digits":
+            continue
         lines += ["", "| relation | measured | holds |", "|---|---|---|"]
         lines += [
             f"| {claim} | {seen} | {'yes' if holds else 'no'} |" for claim, seen, holds in relations(found, learner)
         ]
     lines += ["", *(f"- {answer['learner']}: {answer['sentence']}." for answer in summary["answers"])]
     return "\n".join(lines) + "\n"
+
+
+def data_name(records: list[dict[str, Any]]) -> str:
+    """DATA as it was typed."""
+    return str(records[0]["config"]["data"]["data"])
+
+
+def _cell(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f} (-, 1)" if values else "-"
+    return f"{np.mean(values):.3f} ({np.std(values, ddof=1):.3f}, {len(values)})"
 
 
 def _listed(values: list[float]) -> str:
@@ -98,8 +113,9 @@ def main() -> None:
     """Reads the lines, writes the record, prints it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    text = document([record for record in read_records(parser.parse_args().results) if "result" in record])
-    (RESULTS / "study-digits.md").write_text(text, encoding="utf-8")
+    records = [record for record in read_records(parser.parse_args().results) if "result" in record]
+    text = document(records)
+    (RESULTS / f"study-{data_name(records)}.md").write_text(text, encoding="utf-8")
     print(text)
 
 
