@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,13 @@ def test_a_folder_of_photographs_trains_and_predicts(tmp_path, capsys):
     assert broken["predicted_class"] is None
     assert broken["unreadable"].startswith("empty")
     assert sum(rows[0]["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_costs_are_told_to_two_places(capsys):
+    assert run("methods") == 0
+    assert re.search(r"^label-refinery +any +1\.33  ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert run("methods", "label-refinery") == 0
+    assert "1.33 times the cost of cross-entropy" in capsys.readouterr().out
 
 
 def test_a_methods_own_numbers_stand_beside_their_images(tmp_path):
