@@ -1,5 +1,6 @@
 """The contract's own pieces: schedules, turns, the table of methods and its hyperparameters."""
 
+from dataclasses import replace
 from itertools import pairwise
 from math import cos, nan, pi
 
@@ -50,7 +51,8 @@ SHARES = {"estimate_share": 0.99, "estimation_share": 0.99, "warmup_share": 0.99
 def test_a_methods_own_phase_has_an_epoch_in_a_run_of_two(name):
     method = METHODS[name]
     options = {option: SHARES[option] for option in hyperparameters(method) if option in SHARES}
-    plan = method(problem(), **options).plan(2)
+    checked = replace(problem(), verified=problem().train_rows)
+    plan = method(checked, **options).plan(2)
     assert plan[-1].epochs >= 1
     assert sum(phase.epochs for phase in plan) == 2
 
