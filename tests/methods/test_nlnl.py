@@ -12,7 +12,7 @@ from tests.contract.harness import build, digits, fingerprint
 from tests.plain import close, one_hot, softmax
 from winnow.labels.memory import Memory
 from winnow.methods.base import Batch, Moment, Problem, constant, cosine_in_phase
-from winnow.methods.nlnl import NLNL, drawn_complements, log_complements, mean_of_selected, negative_losses
+from winnow.methods.nlnl import NLNL, a_fifth, drawn_complements, log_complements, mean_of_selected, negative_losses
 from winnow.models import ModelSpec
 from winnow.survey import Survey
 
@@ -360,7 +360,7 @@ def test_the_first_three_stages_share_a_momentum_and_the_fresh_networks_start_wi
     phases = NLNL(problem(), views="plain").plan(20)
 
     assert [phase.turn_list[0].optimizer for phase in phases] == ["main", "main", "main", "teacher", "student"]
-    assert [phase.schedule for phase in phases] == [constant] * 3 + [cosine_in_phase] * 2
+    assert [phase.schedule for phase in phases] == [constant] * 2 + [a_fifth] + [cosine_in_phase] * 2
     assert [phase.begin is None for phase in phases] == [True, True, True, False, False]
     assert {phase.draws["train"].views for phase in phases} == {("plain",)}
     assert NLNL(problem()).plan(20)[0].draws["train"].views == ("weak",)
