@@ -23,6 +23,11 @@ LOSS_ONLY: Mapping[str, Mapping[str, Any]] = {
     "bootstrap-hard": {"warmup_epochs": 0},
     "bootstrap-sharp": {"warmup_epochs": 0},
     "nlnl": {},
+    # Their untimed first epoch is one of plain cross-entropy.
+    "forward": {"estimate_share": 0.001},
+    "backward": {"estimate_share": 0.001},
+    "noise-layer": {"warmup_share": 0.001},
+    "importance-reweighting": {"estimation_share": 0.001},
 }
 # The untimed first epoch is the one of plain cross-entropy, or the teacher's.
 DEARER: Mapping[str, Mapping[str, Any]] = {
