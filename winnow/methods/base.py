@@ -309,6 +309,10 @@ class Method(nn.Module):
         self.problem = problem
         self.classifier = problem.network()
 
+    def start_afresh(self, purpose: str) -> None:
+        """Gives the classifier the fresh weights of a purpose, as a later phase begins."""
+        self.classifier.load_state_dict(self.problem.network(purpose).state_dict())
+
     def loss(self, batch: Batch, moment: Moment) -> Losses | Iterator[Losses]:
         """The weighted terms that a step minimises the sum of."""
         raise NotImplementedError(f"{type(self).__name__} gives neither `loss` nor a `plan` of its own")

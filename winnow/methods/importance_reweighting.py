@@ -259,7 +259,7 @@ class ImportanceReweighting(Method):
             # Cut numerators and weights moved the mean off 1; without any weight left, labels are taken as they are.
             mean = weights.mean()
             self.weights.write(rows, weights / mean if mean > 0 else torch.ones_like(weights))
-        self.classifier.load_state_dict(self.problem.network("reweighted").state_dict())
+        self.start_afresh("reweighted")
 
     def static_weights(self, noisy_posterior: Tensor, noisy_labels: Tensor, transition_matrix: Tensor) -> Tensor:
         """The paper's with two classes; with more, those of the nearest clean posterior."""

@@ -117,13 +117,13 @@ class LabelRefinery(Method):
         """The student becomes the refinery; the new student has fresh weights."""
         assert self.refinery is not None
         self.refinery.load_state_dict(self.classifier.state_dict())
-        self.classifier.load_state_dict(self.problem.network(generation).state_dict())
+        self.start_afresh(generation)
 
     def store_labels(self, generation: str, survey: Survey) -> None:
         """The student labels every image's plain view; the new student has fresh weights."""
         assert self.stored is not None
         self.stored.write(torch.from_numpy(survey.indices), torch.from_numpy(survey.probs))
-        self.classifier.load_state_dict(self.problem.network(generation).state_dict())
+        self.start_afresh(generation)
 
     @torch.no_grad()
     def soft_labels(self, batch: Batch) -> Float[Tensor, "batch classes"]:

@@ -409,7 +409,7 @@ class MLNT(Method):
         probs, labels = torch.from_numpy(survey.probs), torch.from_numpy(self.problem.noisy_labels)
         self.mentor_probs.write(torch.from_numpy(survey.indices), probs)
         self.kept.replace((self.problem.task.given(probs, labels) > self.keep_above).numpy())
-        self.classifier.load_state_dict(self.problem.network(purpose).state_dict())
+        self.start_afresh(purpose)
         self.round_step.zero_()
 
     def after_step(self, moment: Moment) -> None:

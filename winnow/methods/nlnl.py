@@ -262,10 +262,6 @@ class NLNL(Method):
         self.teacher_probs.write(indices, mean + (probs - mean) / passes[:, None])
         self.teacher_passes.write(indices, passes)
 
-    def start_afresh(self, purpose: str) -> None:
-        """Fresh weights for a stage; those of the stage before are left behind."""
-        self.classifier.load_state_dict(self.problem.network(purpose).state_dict())
-
     def beliefs(self, survey: Survey) -> Beliefs:
         """The mean confidence is the label's quality; images that were never trained on are judged by the survey."""
         task, labels = self.problem.task, torch.from_numpy(self.problem.noisy_labels)

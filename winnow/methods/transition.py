@@ -163,7 +163,7 @@ class _LossCorrection(Method):
         """The last estimate; then fresh weights, unless training goes on with those that there are."""
         self.estimate(survey)
         if self.restart:
-            self.classifier.load_state_dict(self.problem.network("corrected").state_dict())
+            self.start_afresh("corrected")
 
     def use(self, matrix: Float[np.ndarray, "classes classes"]) -> None:
         """Takes a matrix for the correction."""
