@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, cosine_in_phase, warmup_length
+from winnow.methods.ranges import at_least, finite_at_least, in_interval
 from winnow.survey import Survey
 
 
@@ -150,10 +151,8 @@ class _Bootstrap(Method):
 
     def __init__(self, problem: Problem, *, beta: float, warmup_epochs: int):
         super().__init__(problem)
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must lie in [0, 1], got {beta}")
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
+        in_interval("[0, 1]", beta=beta)
+        at_least(0, warmup_epochs=warmup_epochs)
         self.beta = beta
         self.warmup_epochs = warmup_epochs
 
@@ -326,12 +325,9 @@ class BootstrapReconstruction(Method):
         warmup_share: float = 0.5,
     ):
         super().__init__(problem)
-        if not 0 <= reconstruction_weight < math.inf:
-            raise ValueError(f"reconstruction_weight must be at least 0 and finite, got {reconstruction_weight}")
-        if not 0 < assumed_noise < 1:
-            raise ValueError(f"assumed_noise must lie in (0, 1), got {assumed_noise}")
-        if not 0 < warmup_share < 1:
-            raise ValueError(f"warmup_share must lie in (0, 1), got {warmup_share}")
+        finite_at_least(0, reconstruction_weight=reconstruction_weight)
+        in_interval("(0, 1)", assumed_noise=assumed_noise)
+        in_interval("(0, 1)", warmup_share=warmup_share)
         self.reconstruction_weight = reconstruction_weight
         self.warmup_share = warmup_share
         classes = problem.num_classes

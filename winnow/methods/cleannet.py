@@ -43,6 +43,7 @@ from winnow.methods.base import (
     Turn,
     cosine_in_phase,
 )
+from winnow.methods.ranges import at_least, finite_at_least, in_interval, one_of
 from winnow.survey import Survey
 
 FEWEST_TO_TRANSFER = 20
@@ -218,32 +219,24 @@ class CleanNet(Method):
         views: str = "weak",
     ):
         super().__init__(problem)
-        if similarity not in ("learned", "centroid"):
-            raise ValueError(f"similarity must be learned or centroid, got {similarity!r}")
-        if weighting not in ("soft", "hard"):
-            raise ValueError(f"weighting must be soft or hard, got {weighting!r}")
-        if not 0 <= margin < 1:
-            raise ValueError(f"margin must lie in [0, 1), got {margin}")
-        weights = {
-            "negative_weight": negative_weight,
-            "reconstruction_weight": reconstruction_weight,
-            "pseudo_weight": pseudo_weight,
-        }
-        for option, value in weights.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{option} must be at least 0 and finite, got {value}")
-        counts = {
-            "references": references,
-            "width": width,
-            "encoder_steps": encoder_steps,
-            "rounds": rounds,
-            "warmup_epochs": warmup_epochs,
-        }
-        for option, count in counts.items():
-            if count < 1:
-                raise ValueError(f"{option} must be at least 1, got {count}")
-        if views not in ("plain", "weak"):
-            raise ValueError(f"views must be plain or weak, got {views!r}")
+        one_of(("learned", "centroid"), similarity=similarity)
+        one_of(("soft", "hard"), weighting=weighting)
+        in_interval("[0, 1)", margin=margin)
+        finite_at_least(
+            0,
+            negative_weight=negative_weight,
+            reconstruction_weight=reconstruction_weight,
+            pseudo_weight=pseudo_weight,
+        )
+        at_least(
+            1,
+            references=references,
+            width=width,
+            encoder_steps=encoder_steps,
+            rounds=rounds,
+            warmup_epochs=warmup_epochs,
+        )
+        one_of(("plain", "weak"), views=views)
         self.learns = similarity == "learned"
         self.weighting = weighting
         self.margin = margin

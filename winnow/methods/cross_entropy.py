@@ -5,13 +5,12 @@ Its options give it the same views, mixing (Zhang et al. 2018, arXiv:1710.09412)
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem
+from winnow.methods.ranges import finite_at_least, one_of
 from winnow.models.average import WeightAverage
 
 
@@ -53,10 +52,8 @@ class CrossEntropy(Method):
         window: float = 2.0,
     ):
         super().__init__(problem)
-        if views not in ("plain", "weak", "strong"):
-            raise ValueError(f"views must be plain, weak or strong, got {views!r}")
-        if not 0 <= mixup < math.inf:
-            raise ValueError(f"mixup must be at least 0 and finite, got {mixup}")
+        one_of(("plain", "weak", "strong"), views=views)
+        finite_at_least(0, mixup=mixup)
         if not window > 0:
             raise ValueError(f"window must be above 0, got {window}")
         self.views = views

@@ -30,6 +30,7 @@ from winnow.functional.cross_fitting import stratified_folds
 from winnow.functional.stored_targets import StoredTargets, all_probs, largest_probs
 from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Need, Phase, Problem, Turn, cosine_in_phase
+from winnow.methods.ranges import at_least, in_interval, one_of
 from winnow.models import Network
 from winnow.noise.hierarchy import CIFAR100_SUPERCLASSES
 from winnow.noise.risks import Risks, estimated_cell_risks, estimated_risks
@@ -161,14 +162,11 @@ class Distillation(Method):
         super().__init__(problem)
         if not (0 <= w_given <= 1 or w_given == -1):
             raise ValueError(f"w_given must lie in [0, 1], or be -1 to estimate it, got {w_given}")
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must lie in [0, 1], got {beta}")
+        in_interval("[0, 1]", beta=beta)
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be above 0 and finite, or 0 to calibrate it, got {temperature}")
-        if teacher_steps < 1:
-            raise ValueError(f"teacher_steps must be at least 1, got {teacher_steps}")
-        if teacher_views not in ("weak", "strong"):
-            raise ValueError(f"teacher_views must be weak or strong, got {teacher_views!r}")
+        at_least(1, teacher_steps=teacher_steps)
+        one_of(("weak", "strong"), teacher_views=teacher_views)
         if teacher and w_given == -1:
             raise ValueError("w_given must be told where the teacher is given: it may have learnt from these images")
         if teacher and graph == "visual":

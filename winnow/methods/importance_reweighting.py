@@ -28,6 +28,7 @@ from winnow.methods.base import (
     cosine_in_phase,
     warmup_length,
 )
+from winnow.methods.ranges import finite_at_least, in_interval, one_of
 from winnow.noise.estimate import confident_joint_transition_matrix
 from winnow.survey import Survey
 
@@ -188,16 +189,11 @@ class ImportanceReweighting(Method):
         largest_weight: float = 5.0,
     ):
         super().__init__(problem)
-        if mode not in ("static", "dynamic"):
-            raise ValueError(f"mode must be static or dynamic, got {mode!r}")
-        if not 0 < estimation_share < 1:
-            raise ValueError(f"estimation_share must lie in (0, 1), got {estimation_share}")
-        if not 0 <= reserved_share < 1:
-            raise ValueError(f"reserved_share must lie in [0, 1), got {reserved_share}")
-        if not 0 <= quantile < 0.5:
-            raise ValueError(f"quantile must lie in [0, 0.5), got {quantile}")
-        if not 1 <= largest_weight < float("inf"):
-            raise ValueError(f"largest_weight must be at least 1 and finite, got {largest_weight}")
+        one_of(("static", "dynamic"), mode=mode)
+        in_interval("(0, 1)", estimation_share=estimation_share)
+        in_interval("[0, 1)", reserved_share=reserved_share)
+        in_interval("[0, 0.5)", quantile=quantile)
+        finite_at_least(1, largest_weight=largest_weight)
         self.mode = mode
         self.estimation_share = estimation_share
         self.quantile = quantile

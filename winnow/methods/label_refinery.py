@@ -19,6 +19,7 @@ from torch import Tensor
 
 from winnow.functional.stored_targets import StoredTargets
 from winnow.methods.base import Batch, Losses, Method, Moment, Phase, Problem, Turn, cosine_in_phase
+from winnow.methods.ranges import at_least, in_interval, one_of
 from winnow.survey import Survey
 
 
@@ -78,12 +79,9 @@ class LabelRefinery(Method):
         labels: str = "online",
     ):
         super().__init__(problem)
-        if generations < 1:
-            raise ValueError(f"generations must be at least 1, got {generations}")
-        if not 0 <= first_share < 1:
-            raise ValueError(f"first_share must lie in [0, 1), got {first_share}")
-        if labels not in ("online", "static"):
-            raise ValueError(f"labels must be online or static, got {labels!r}")
+        at_least(1, generations=generations)
+        in_interval("[0, 1)", first_share=first_share)
+        one_of(("online", "static"), labels=labels)
         self.generations = generations
         self.first_share = first_share
         static = labels == "static"

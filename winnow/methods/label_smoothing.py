@@ -15,6 +15,7 @@ from torch import Tensor
 
 from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Losses, Method, Moment, Problem
+from winnow.methods.ranges import at_least, one_of
 
 
 def label_smoothing_loss(
@@ -99,10 +100,8 @@ class LabelSmoothing(Method):
         super().__init__(problem)
         if not rate < 1:
             raise ValueError(f"rate must be below 1, got {rate}")
-        if prior not in self.options:
-            raise ValueError(f"prior must be uniform or marginals, got {prior!r}")
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
+        one_of(self.options, prior=prior)
+        at_least(0, warmup_epochs=warmup_epochs)
         if rate < 0 and warmup_epochs < 1:
             raise ValueError("a negative rate needs warmup_epochs of at least 1: its loss has no lower bound")
         self.rate = rate

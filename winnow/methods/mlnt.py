@@ -32,6 +32,7 @@ from winnow.functional.neighbours import neighbours
 from winnow.functional.stored_targets import StoredTargets
 from winnow.methods.base import Batch, Draw, Losses, Method, Moment, Phase, Problem, Turn, cosine, warmup_length
 from winnow.methods.nlnl import mean_of_selected
+from winnow.methods.ranges import at_least, finite_at_least, in_interval, one_of
 from winnow.models import Network
 from winnow.models.average import WeightAverage
 from winnow.survey import Survey
@@ -226,30 +227,18 @@ class MLNT(Method):
         views: str = "weak",
     ):
         super().__init__(problem)
-        if label_sets < 0:
-            raise ValueError(f"label_sets must be at least 0, got {label_sets}")
-        if order not in _ORDERS:
-            raise ValueError(f"order must be second, first or head, got {order!r}")
-        if update not in _UPDATES:
-            raise ValueError(f"update must be joint or sequential, got {update!r}")
-        for name, value in (("inner_rate", inner_rate), ("meta_weight", meta_weight)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {value}")
-        for name, value in (("num_neighbours", num_neighbours), ("meta_every", meta_every), ("rounds", rounds)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        for name, value in (("resampled_share", resampled_share), ("teacher_share", teacher_share)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {value}")
-        for name, value in (("warmup_share", warmup_share), ("keep_above", keep_above)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        at_least(0, label_sets=label_sets)
+        one_of(_ORDERS, order=order)
+        one_of(_UPDATES, update=update)
+        finite_at_least(0, inner_rate=inner_rate, meta_weight=meta_weight)
+        at_least(1, num_neighbours=num_neighbours, meta_every=meta_every, rounds=rounds)
+        in_interval("[0, 1]", resampled_share=resampled_share, teacher_share=teacher_share)
+        in_interval("[0, 1)", warmup_share=warmup_share, keep_above=keep_above)
         if not warmup_share <= full_share <= 1:
             raise ValueError(f"full_share must lie in [warmup_share, 1], got {full_share}")
         if not window > 0:
             raise ValueError(f"window must be above 0, got {window}")
-        if views not in ("plain", "weak"):
-            raise ValueError(f"views must be plain or weak, got {views!r}")
+        one_of(("plain", "weak"), views=views)
         self.label_sets = label_sets if meta_weight else 0
         self.order = order
         self.update = update

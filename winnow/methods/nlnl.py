@@ -36,6 +36,7 @@ from winnow.methods.base import (
     constant,
     cosine_in_phase,
 )
+from winnow.methods.ranges import at_least, in_interval, one_of
 from winnow.survey import Survey
 
 
@@ -148,16 +149,11 @@ class NLNL(Method):
         views: str = "weak",
     ):
         super().__init__(problem)
-        if complements < 0:
-            raise ValueError(f"complements must be at least 0, got {complements}")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
-        if history < 1:
-            raise ValueError(f"history must be at least 1, got {history}")
-        if relabel not in ("all", "filtered"):
-            raise ValueError(f"relabel must be all or filtered, got {relabel!r}")
-        if views not in ("plain", "weak"):
-            raise ValueError(f"views must be plain or weak, got {views!r}")
+        at_least(0, complements=complements)
+        in_interval("[0, 1]", threshold=threshold)
+        at_least(1, history=history)
+        one_of(("all", "filtered"), relabel=relabel)
+        one_of(("plain", "weak"), views=views)
         self.stages = _stages(stages)
         self.complements = complements
         self.threshold = threshold

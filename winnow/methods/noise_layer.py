@@ -7,7 +7,6 @@ forward correction under T, see `functional.correction`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -20,6 +19,7 @@ from torch.nn import Parameter
 
 from winnow.functional.correction import forward_losses
 from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem, warmup_length
+from winnow.methods.ranges import finite_at_least, in_interval
 from winnow.noise.estimate import transition_matrix_of_joints
 from winnow.survey import Survey
 
@@ -170,12 +170,9 @@ class NoiseLayer(Method):
                 raise ValueError(f"{option} must be {' or '.join(self.choices[option])}, got {value!r}")
         if direction == "top-down" and layer != "estimated":
             raise ValueError(f"direction top-down needs the layer estimated, got {layer!r}")
-        if not 0 <= alpha < math.inf:
-            raise ValueError(f"alpha must be at least 0 and finite, got {alpha}")
-        if not 0 < layer_rate <= 1000:
-            raise ValueError(f"layer_rate must lie in (0, 1000], got {layer_rate}")
-        if not 0 < warmup_share < 1:
-            raise ValueError(f"warmup_share must lie in (0, 1), got {warmup_share}")
+        finite_at_least(0, alpha=alpha)
+        in_interval("(0, 1000]", layer_rate=layer_rate)
+        in_interval("(0, 1)", warmup_share=warmup_share)
         self.noisy_rows = np.setdiff1d(problem.train_rows, problem.verified, assume_unique=True)
         self.num_clean = len(problem.train_rows) - len(self.noisy_rows)
         if not 0 <= gamma <= 1 or (gamma == 0 and not self.num_clean):

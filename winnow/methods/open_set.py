@@ -20,6 +20,7 @@ from torch import Tensor
 
 from winnow.functional.local_outliers import class_outlier_factors, outlier_probabilities
 from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem
+from winnow.methods.ranges import at_least, finite_at_least, in_interval, one_of
 from winnow.survey import Survey
 
 LARGEST_FACTOR = 1e3
@@ -174,25 +175,15 @@ class OpenSet(Method):
         views: str = "weak",
     ):
         super().__init__(problem)
-        if not 0 < neighbour_share <= 1:
-            raise ValueError(f"neighbour_share must lie in (0, 1], got {neighbour_share}")
-        if not 0 <= outlier_quantile < 1:
-            raise ValueError(f"outlier_quantile must lie in [0, 1), got {outlier_quantile}")
-        if score not in ("reciprocal", "erf"):
-            raise ValueError(f"score must be reciprocal or erf, got {score!r}")
-        if not 0 <= contrastive_weight < math.inf:
-            raise ValueError(f"contrastive_weight must be at least 0 and finite, got {contrastive_weight}")
+        in_interval("(0, 1]", neighbour_share=neighbour_share)
+        in_interval("[0, 1)", outlier_quantile=outlier_quantile)
+        one_of(("reciprocal", "erf"), score=score)
+        finite_at_least(0, contrastive_weight=contrastive_weight)
         if not 0 < margin < math.inf:
             raise ValueError(f"margin must be above 0 and finite, got {margin}")
-        for option, value, least in (
-            ("warmup_epochs", warmup_epochs, 1),
-            ("every", every, 1),
-            ("reference_size", reference_size, 3),
-        ):
-            if value < least:
-                raise ValueError(f"{option} must be at least {least}, got {value}")
-        if views not in ("plain", "weak"):
-            raise ValueError(f"views must be plain or weak, got {views!r}")
+        at_least(1, warmup_epochs=warmup_epochs, every=every)
+        at_least(3, reference_size=reference_size)
+        one_of(("plain", "weak"), views=views)
         self.neighbour_share = neighbour_share
         self.outlier_quantile = outlier_quantile
         self.score = score

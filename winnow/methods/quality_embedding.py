@@ -32,6 +32,7 @@ from torch.nn import Parameter
 from winnow.data.source import without_label
 from winnow.functional.task import over_known_cells
 from winnow.methods.base import Batch, Beliefs, Losses, Method, Moment, Phase, Problem, cosine_in_phase, warmup_length
+from winnow.methods.ranges import at_least, finite_at_least, one_of
 from winnow.noise.estimate import confident_transition_matrix
 from winnow.survey import Survey
 
@@ -184,15 +185,12 @@ class QualityEmbedding(Method):
         warmup_epochs: int = 5,
     ):
         super().__init__(problem)
-        if additive not in ("matrix", "scalar"):
-            raise ValueError(f"additive must be matrix or scalar, got {additive!r}")
+        one_of(("matrix", "scalar"), additive=additive)
         for option, value in (("quality_dim", quality_dim), ("embedding_dim", embedding_dim)):
             if not 1 <= value <= _WIDEST:
                 raise ValueError(f"{option} must lie in 1 to {_WIDEST:,}, got {value}")
-        if not 0 <= quality_weight < math.inf:
-            raise ValueError(f"quality_weight must be at least 0 and finite, got {quality_weight}")
-        if warmup_epochs < 1:
-            raise ValueError(f"warmup_epochs must be at least 1, got {warmup_epochs}")
+        finite_at_least(0, quality_weight=quality_weight)
+        at_least(1, warmup_epochs=warmup_epochs)
         self.quality_weight = quality_weight
         self.warmup_epochs = warmup_epochs
         classes = problem.num_classes

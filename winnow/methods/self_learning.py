@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem, warmup_length
+from winnow.methods.ranges import at_least, in_interval, one_of
 from winnow.survey import Survey
 
 SEPARATION = 0.95
@@ -187,22 +188,15 @@ class SelfLearning(Method):
         views: str = "weak",
     ):
         super().__init__(problem)
-        if prototypes < 1:
-            raise ValueError(f"prototypes must be at least 1, got {prototypes}")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+        at_least(1, prototypes=prototypes)
+        in_interval("[0, 1]", alpha=alpha)
         if samples < prototypes:
             raise ValueError(f"samples must be at least the number of prototypes, {prototypes}, got {samples}")
-        if not 0 < density_rank < 1:
-            raise ValueError(f"density_rank must lie in (0, 1), got {density_rank}")
-        if prototype_rule not in ("density_peak", "eta_desc"):
-            raise ValueError(f"prototype_rule must be density_peak or eta_desc, got {prototype_rule!r}")
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
-        if correct_every < 1:
-            raise ValueError(f"correct_every must be at least 1, got {correct_every}")
-        if views not in ("plain", "weak"):
-            raise ValueError(f"views must be plain or weak, got {views!r}")
+        in_interval("(0, 1)", density_rank=density_rank)
+        one_of(("density_peak", "eta_desc"), prototype_rule=prototype_rule)
+        at_least(0, warmup_epochs=warmup_epochs)
+        at_least(1, correct_every=correct_every)
+        one_of(("plain", "weak"), views=views)
         self.prototypes = prototypes
         self.alpha = alpha
         self.samples = samples

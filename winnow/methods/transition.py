@@ -30,6 +30,7 @@ from winnow.methods.base import (
     cosine_in_phase,
     warmup_length,
 )
+from winnow.methods.ranges import finite_at_least, in_interval
 from winnow.noise.checked_matrix import matrix_health, read_transition_matrix
 from winnow.noise.estimate import (
     anchor_transition_matrix,
@@ -86,8 +87,7 @@ class _LossCorrection(Method):
             raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
         if estimator == "verified" and not len(problem.verified):
             raise ValueError("estimator=verified needs verified labels, and there are none")
-        if not 0 < estimate_share < 1:
-            raise ValueError(f"estimate_share must lie in (0, 1), got {estimate_share}")
+        in_interval("(0, 1)", estimate_share=estimate_share)
         self.estimator = estimator
         self.estimate_share = estimate_share
         self.restart = restart
@@ -288,8 +288,7 @@ class Backward(_LossCorrection):
             estimate_share=estimate_share,
             restart=restart,
         )
-        if not 1 <= max_condition < math.inf:
-            raise ValueError(f"max_condition must be at least 1 and finite, got {max_condition}")
+        finite_at_least(1, max_condition=max_condition)
         self.max_condition = max_condition
         self.register_buffer("inverse_matrix", torch.eye(problem.num_classes))
         if self.given is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from winnow.functional.correction import forward_losses, label_posterior
 from winnow.methods.base import Batch, Beliefs, Draw, Losses, Method, Moment, Phase, Problem
+from winnow.methods.ranges import in_interval
 from winnow.models.average import WeightAverage
 from winnow.noise.estimate import confident_transition_matrix
 from winnow.survey import Survey
@@ -123,10 +124,8 @@ class Winnow(Method):
         pseudo_counts: float = 100.0,
     ):
         super().__init__(problem)
-        if not 0 <= memory_momentum < 1:
-            raise ValueError(f"memory_momentum must lie in [0, 1), got {memory_momentum}")
-        if not 0 < confident_share <= 1:
-            raise ValueError(f"confident_share must lie in (0, 1], got {confident_share}")
+        in_interval("[0, 1)", memory_momentum=memory_momentum)
+        in_interval("(0, 1]", confident_share=confident_share)
         if not window > 0:
             raise ValueError(f"window must be above 0, got {window}")
         if not 0 < pseudo_counts < float("inf"):
