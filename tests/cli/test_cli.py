@@ -114,6 +114,13 @@ def test_costs_are_told_to_two_places(capsys):
     assert "1.33 times the cost of cross-entropy" in capsys.readouterr().out
 
 
+def test_the_table_of_methods_fits_a_terminal(capsys):
+    assert run("methods") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 15
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_a_methods_own_numbers_stand_beside_their_images(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from winnow.methods.cross_entropy import CrossEntropy\n\n\n"

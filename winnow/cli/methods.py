@@ -44,7 +44,7 @@ def methods(
         print(f"{'method':<25}{'noise assumed':<18}{'cost':>4}  what it does")
         for m in chosen:
             print(f"{m.name:<25}{m.assumes:<18}{m.cost:>4.3g}  {m.title}")
-        print("cost: a step's time, cross-entropy = 1. One in full, with paper: winnow methods NAME")
+        print("cost: a step's time, cross-entropy = 1. In full: winnow methods NAME")
         return
     [method] = chosen
     print(bold(f"{method.name}: {method.title}"))

@@ -193,7 +193,7 @@ class CleanNet(Method):
     """
 
     name = "cleannet"
-    title = "relevance to the class's references"
+    title = "relevance to a class"
     paper = "Lee et al. 2018, arXiv:1711.07131"
     remedy = "cleansing"
     needs = frozenset({Need.VERIFIED})

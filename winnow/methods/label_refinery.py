@@ -62,7 +62,7 @@ class LabelRefinery(Method):
     """
 
     name = "label-refinery"
-    title = "soft labels of each view, by generations"
+    title = "soft labels of each view"
     paper = "Bagherinezhad et al. 2018, arXiv:1805.02641"
     remedy = "cleansing"
     cost = 1.33

@@ -195,7 +195,7 @@ class MLNT(Method):
     """
 
     name = "mlnt"
-    title = "robust to a step on wrong labels"
+    title = "robust to wrong-label steps"
     paper = "Li et al. 2019, arXiv:1812.05214"
     assumes = "any"
     remedy = "robust"

@@ -151,7 +151,7 @@ class OpenSet(Method):
     """
 
     name = "open-set"
-    title = "outliers of a class pushed away"
+    title = "outliers pushed away"
     paper = "Wang et al. 2018, arXiv:1804.00092"
     assumes = "open-set"
     remedy = "cleansing"

@@ -166,7 +166,7 @@ class SelfLearning(Method):
     """
 
     name = "self-learning"
-    title = "labels of the most similar prototypes"
+    title = "labels of near prototypes"
     paper = "Han et al. 2019, arXiv:1908.02160"
     remedy = "cleansing"
     cost = 1.4

@@ -268,7 +268,7 @@ class Backward(_LossCorrection):
     """
 
     name = "backward"
-    title = "losses through the inverse matrix"
+    title = "losses through the inverse"
     inverse_matrix: Tensor
 
     def __init__(
