@@ -107,7 +107,7 @@ def test_words_pages_and_the_command_line_do_not_change_the_version(package, nam
 
 def test_a_method_depends_on_its_own_file_and_what_that_imports():
     files = {path.name for path in cells._method_files("bootstrap-soft")}
-    assert files == {"base.py", "bootstrap.py"}
+    assert files == {"base.py", "bootstrap.py", "ranges.py"}
     assert "winnow.py" in {path.name for path in cells._method_files(None)}
     assert code_version("bootstrap-soft") != code_version("winnow")
 
