@@ -22,8 +22,8 @@ def table(**options):
         suggested_label=np.array([1, 1, -1]),
         suggested_probability=np.array([0.75, 0.5, np.nan]),
         outlier_score=None,
-        issue=["wrong_label", None, "unreadable"],
-        reason=["looks like b", None, "empty: the file has no bytes"],
+        found={"wrong_label": np.array([0]), "unreadable": np.array([2])},
+        reasons={0: "looks like b", 2: "empty: the file has no bytes"},
         **options,
     )
 
@@ -39,6 +39,28 @@ def test_missing_labels_and_numbers_are_nulls(tmp_path):
     assert read["outlier_score"].null_count == 3
     assert read["is_issue"].to_pylist() == [True, False, True]
     assert read["issues"].to_pylist() == [["wrong_label"], [], ["unreadable"]]
+
+
+def test_an_image_with_several_findings_is_counted_under_the_most_important():
+    found = {"wrong_label": np.array([1]), "near_duplicate": np.array([2, 1]), "outlier": np.array([2])}
+
+    read = labels_table(
+        ids=["x", "y", "z"],
+        class_names=NAMES,
+        given_label=np.zeros(3, np.int64),
+        label_quality=np.ones(3),
+        suggested_label=np.zeros(3, np.int64),
+        suggested_probability=np.ones(3),
+        outlier_score=np.zeros(3),
+        found=found,
+        reasons={},
+        duplicate_group=np.array([-1, 4, 4]),
+    )
+
+    assert read["issues"].to_pylist() == [[], ["wrong_label", "near_duplicate"], ["near_duplicate", "outlier"]]
+    assert read["issue"].to_pylist() == [None, "wrong_label", "near_duplicate"]
+    assert read["is_issue"].to_pylist() == [False, True, True]
+    assert read["duplicate_group"].to_pylist() == [None, 4, 4]
 
 
 def test_hostile_names_come_back_exactly(tmp_path):

@@ -221,8 +221,8 @@ def test_the_least_class_speaks_for_the_image() -> None:
         suggested_label=np.array([[1, 1, 0]], np.int8),
         suggested_probability=np.array([[0.9, 0.8, 0.6]]),
         outlier_score=None,
-        issue=["wrong_label"],
-        reason=["b looks present"],
+        found={"wrong_label": np.array([0])},
+        reasons={0: "b looks present"},
     )
 
     [row] = table.to_pylist()

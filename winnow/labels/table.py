@@ -24,8 +24,9 @@ def labels_table(
     suggested_label: np.ndarray,
     suggested_probability: np.ndarray,
     outlier_score: np.ndarray | None,
-    issue: Sequence[str | None],
-    reason: Sequence[str | None],
+    found: Mapping[str, np.ndarray],
+    reasons: Mapping[int, str],
+    duplicate_group: np.ndarray | None = None,
     further: Mapping[str, np.ndarray] | None = None,
 ) -> pa.Table:
     """The table of design section 4; class indices -1 and numbers NaN become nulls.
@@ -40,8 +41,9 @@ def labels_table(
         suggested_label: most probable class, in the same shape.
         suggested_probability: of that class, in the same shape; of several the least is written.
         outlier_score: (N,), or None where nothing was measured.
-        issue: name of the finding, None where there is none.
-        reason: a sentence for a person.
+        found: rows of each kind of finding, the most important kind first.
+        reasons: a sentence for a person, by row.
+        duplicate_group: number of the group of copies that an image belongs to, (N,), -1 = none.
         further: numbers that only some methods give, (N,) each, as last columns by their names.
 
     Raises:
@@ -57,11 +59,9 @@ def labels_table(
         "suggested_label": _lists(suggested_label) if several else _indices(suggested_label),
         "suggested_probability": _numbers(_least(suggested_probability)),
         "outlier_score": _numbers(scores),
-        "duplicate_group": pa.nulls(num, pa.int64()),
-        "is_issue": pa.array([name is not None for name in issue], pa.bool_()),
-        "issues": pa.array([[] if name is None else [name] for name in issue], pa.list_(pa.string())),
-        "issue": pa.array(list(issue), pa.string()),
-        "reason": pa.array(list(reason), pa.string()),
+        "duplicate_group": pa.nulls(num, pa.int64()) if duplicate_group is None else _indices(duplicate_group),
+        **_issues(found, num),
+        "reason": pa.array([reasons.get(row) for row in range(num)], pa.string()),
     }
     if several:
         doubted = (given_label >= 0) & (label_quality < 0.5) & (suggested_label != given_label)
@@ -80,6 +80,23 @@ def labels_table(
 def write_labels(table: pa.Table, path: Path) -> None:
     """Writes the table atomically, the same bytes for the same table."""
     atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+
+def _issues(found: Mapping[str, np.ndarray], num: int) -> dict[str, pa.Array]:
+    """Whether an image has findings, their names, and the first of them."""
+    kinds = pa.array(list(found), pa.string())
+    rows = np.concatenate([np.empty(0, np.int64), *found.values()])
+    kind = np.repeat(np.arange(len(found)), [len(part) for part in found.values()])
+    order = np.argsort(rows, kind="stable")  # of one image's findings, the most important stays first
+    counts = np.bincount(rows, minlength=num)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    names = kinds.take(pa.array(kind[order]))
+    first = pa.array(offsets[:-1], mask=counts == 0)
+    return {
+        "is_issue": pa.array(counts > 0),
+        "issues": pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), names),
+        "issue": names.take(first),
+    }
 
 
 def _indices(values: np.ndarray) -> pa.Array:

@@ -39,15 +39,10 @@ def tabled(
 
     quality = np.where(labels >= 0, beliefs.label_quality, np.nan)
     doubted = doubts(beliefs, labels)
-    issue: list[str | None] = [None] * num
-    reason: list[str | None] = [None] * num
-    for row in np.flatnonzero(doubted.any(axis=1) if source.is_multilabel else doubted):
-        place = collection.rows[row]
-        issue[place] = "wrong_label"
-        reason[place] = _reason(beliefs, doubted, int(row), source.class_names)
-    for item in collection.quarantined:
-        issue[item.row] = "unreadable"
-        reason[item.row] = f"{item.code}: {item.reason}"
+    wrong = np.flatnonzero(doubted.any(axis=1) if source.is_multilabel else doubted)
+    unreadable = np.array([item.row for item in collection.quarantined], dtype=np.int64)
+    reasons = {int(collection.rows[row]): _reason(beliefs, doubted, int(row), source.class_names) for row in wrong}
+    reasons |= {item.row: f"{item.code}: {item.reason}" for item in collection.quarantined}
     table = labels_table(
         ids=source.ids,
         class_names=source.class_names,
@@ -56,8 +51,8 @@ def tabled(
         suggested_label=spread(beliefs.suggested_label.astype(labels.dtype), -1),
         suggested_probability=spread(beliefs.suggested_probability, np.nan),
         outlier_score=None if beliefs.outlier_score is None else spread(beliefs.outlier_score, np.nan),
-        issue=issue,
-        reason=reason,
+        found={"wrong_label": collection.rows[wrong], "unreadable": unreadable},
+        reasons=reasons,
         further={name: spread(values, np.nan) for name, values in method.columns(last_view).items()},
     )
     return beliefs, table
