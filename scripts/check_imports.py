@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent / "winnow"
 
 # From the bottom up; a package may import its own level's other packages only where they are named together.
 LEVELS = (
-    ("errors", "files", "__init__"),
+    ("errors", "files", "output_folder", "__init__"),
     ("labels",),
     ("data",),
     ("noise", "models", "functional"),

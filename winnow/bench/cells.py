@@ -15,7 +15,7 @@ import winnow
 from winnow.errors import UsageError
 
 _PACKAGE = Path(winnow.__file__).parent
-_SHOWN_ONLY = ("api", "bench", "cli", "demo", "report", "review")
+_SHOWN_ONLY = ("api", "audit", "bench", "cli", "demo", "estimator", "export", "report", "review")
 """Parts of the package that tell results but do not make them; of `bench` the cells' own modules count."""
 
 

@@ -114,7 +114,7 @@ def train(
     )
     run_folder = Path(data)
     if resume and out is None:
-        if not RunFolder.is_run(run_folder):
+        if not RunFolder.is_there(run_folder):
             raise InputError(f"{data} holds no run to go on with: name a run folder, or DATA and the run as --out")
         options.refuse_beside_record(context, data)
         out = run_folder
