@@ -1,0 +1,108 @@
+"""Several people's labels of the same images: what is true most probably, and how good each person is.
+
+Dawid & Skene 1979, each person's confusion matrix drawn towards the one that all have in common, so that someone who
+labelled few images is judged like the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import beta
+
+_ROUNDS = 200
+_SETTLED = 1e-6
+_PULL = 10.0
+"""Labels of a class that a person must have given before their own habits count as much as the common ones."""
+_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What several people's labels say together.
+
+    Attributes:
+        posterior: P(true class given the labels), rows sum to 1; where nobody labelled, the classes' shares.
+        labels: most probable class, -1 where nobody labelled.
+        matrices: entry (a, i, j) = P(person a says j given class i).
+        quality: probability that a person's label is right, over the classes as frequent as they are.
+        quality_interval: of 95 %, (A, 2); Clopper-Pearson with the expected number of right labels.
+        counts: labels that each person gave.
+    """
+
+    posterior: Float[np.ndarray, "n classes"]
+    labels: Int[np.ndarray, " n"]
+    matrices: Float[np.ndarray, "people classes classes"]
+    quality: Float[np.ndarray, " people"]
+    quality_interval: Float[np.ndarray, "people 2"]
+    counts: Int[np.ndarray, " people"]
+
+
+def consensus(votes: Int[np.ndarray, "n people"], num_classes: int) -> Consensus:
+    """The most probable classes and confusion matrices by expectation maximisation, from the vote shares on.
+
+    A model's out-of-fold class can stand among the people: its habits are estimated as theirs are.
+
+    Args:
+        votes: class indices, -1 where a person gave none.
+        num_classes: K.
+    """
+    people = votes.shape[1]
+    given = votes >= 0
+    shares = np.stack([np.where(given, votes == k, 0).sum(axis=1) for k in range(num_classes)], axis=1).astype(float)
+    labelled = given.any(axis=1)
+    posterior = np.divide(shares, shares.sum(axis=1, keepdims=True), out=shares, where=labelled[:, None])
+    for _ in range(_ROUNDS):
+        prior, matrices = _habits(votes, given, posterior, labelled)
+        found = _posterior(votes, given, prior, matrices)
+        change = float(np.abs(found - posterior)[labelled].max(initial=0.0))
+        posterior = found
+        if change < _SETTLED:
+            break
+    prior, matrices = _habits(votes, given, posterior, labelled)
+    right = np.array([posterior[given[:, a], votes[given[:, a], a]].sum() for a in range(people)])
+    counts = given.sum(axis=0)
+    tails = [
+        (0.0, 1.0) if not m else (beta.ppf(0.025, r, m - r + 1), beta.ppf(0.975, r + 1, m - r))
+        for r, m in zip(right, counts, strict=True)
+    ]
+    interval = np.array(tails, dtype=float).reshape(people, 2)
+    interval[:, 0] = np.where(right <= 0, 0.0, interval[:, 0])
+    interval[:, 1] = np.where(right >= counts, 1.0, interval[:, 1])
+    return Consensus(
+        posterior,
+        np.where(labelled, posterior.argmax(axis=1), -1),
+        matrices,
+        np.einsum("k,akk->a", prior, matrices),
+        interval,
+        counts,
+    )
+
+
+def _habits(
+    votes: np.ndarray, given: np.ndarray, posterior: np.ndarray, labelled: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(shares of the classes, confusion matrices): expected counts, each person's drawn towards the common matrix."""
+    num_classes, people = posterior.shape[1], votes.shape[1]
+    counts = np.zeros((people, num_classes, num_classes))
+    for a in range(people):
+        # Column j sums the beliefs about the images that the person called j.
+        np.add.at(counts[a].T, votes[given[:, a], a], posterior[given[:, a]])
+    prior = posterior[labelled].sum(axis=0) + 1.0
+    common = counts.sum(axis=0) + np.eye(num_classes) + 1.0 / num_classes
+    common /= common.sum(axis=1, keepdims=True)
+    matrices = (counts + _PULL * common) / (counts.sum(axis=2, keepdims=True) + _PULL)
+    return prior / prior.sum(), matrices
+
+
+def _posterior(votes: np.ndarray, given: np.ndarray, prior: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    logs = np.log(np.maximum(matrices, _FLOOR))
+    score = np.tile(np.log(prior), (len(votes), 1))
+    for a in range(votes.shape[1]):
+        rows = given[:, a]
+        score[rows] += logs[a][:, votes[rows, a]].T
+    score -= score.max(axis=1, keepdims=True)
+    posterior = np.exp(score)
+    return posterior / posterior.sum(axis=1, keepdims=True)
