@@ -52,7 +52,7 @@ def consensus(votes: Int[np.ndarray, "n people"], num_classes: int) -> Consensus
     people = votes.shape[1]
     given = votes >= 0
     shares = np.stack([np.where(given, votes == k, 0).sum(axis=1) for k in range(num_classes)], axis=1).astype(float)
-    labelled = given.any(axis=1)
+    labelled = np.asarray(given.any(axis=1))
     posterior = np.divide(shares, shares.sum(axis=1, keepdims=True), out=shares, where=labelled[:, None])
     for _ in range(_ROUNDS):
         prior, matrices = _habits(votes, given, posterior, labelled)

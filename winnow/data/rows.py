@@ -12,6 +12,7 @@ from winnow.data.pictures import JoinedPictures, StoredPictures
 from winnow.data.randomness import stream_key, text_keys
 from winnow.data.source import Source
 from winnow.errors import InputError
+from winnow.labels.truth import CleanLabels
 
 
 def limited_rows(ids: Sequence[str], limit: int) -> np.ndarray:
@@ -69,22 +70,43 @@ def with_unlabelled(source: Source, more: Source) -> Source:
         source: gives classes, labels and everything else.
         more: its ids are kept where they are new, else `unlabelled/` stands before each.
     """
+    no_labels = np.full((len(more), *source.noisy_labels.shape[1:]), -1, source.noisy_labels.dtype)
+    more = replace(more, noisy_labels=no_labels, clean_labels=None, verified=None)
+    note = f"{len(more):,} images of {more.address} are taken as unlabelled."
+    joined = followed_by(source, more, "unlabelled/")
+    return replace(joined, notes=(*source.notes, note))
+
+
+def followed_by(source: Source, more: Source, prefix: str) -> Source:
+    """A source and another one with the same classes, as one.
+
+    Args:
+        source: gives classes and everything else.
+        more: its labels are of the same form.
+        prefix: stands before each of its ids if one of them is among the source's.
+    """
     first, second = (cast(StoredPictures, each.pictures) for each in (source, more))
     counts = len(source), len(more)
     clash = not set(source.ids).isdisjoint(more.ids)
-    no_labels = np.full((counts[1], *source.noisy_labels.shape[1:]), -1, source.noisy_labels.dtype)
-    verified = source.verified
-    clean = source.clean_labels
+    verified = None
+    if source.verified is not None or more.verified is not None:
+        parts = (source, more)
+        verified = np.concatenate([np.zeros(len(p), bool) if p.verified is None else p.verified for p in parts])
+    clean = None
+    if source.clean_labels is not None or more.clean_labels is not None:
+        unknown = CleanLabels(np.full(source.noisy_labels.shape, -1))
+        clean = (source.clean_labels or unknown).followed_by(
+            more.clean_labels or CleanLabels(np.full(more.noisy_labels.shape, -1))
+        )
     return replace(
         source,
-        ids=[*source.ids, *(f"unlabelled/{name}" if clash else name for name in more.ids)],
-        noisy_labels=np.concatenate([source.noisy_labels, no_labels]),
+        ids=[*source.ids, *(f"{prefix}{name}" if clash else name for name in more.ids)],
+        noisy_labels=np.concatenate([source.noisy_labels, more.noisy_labels]),
         pictures=JoinedPictures(
             (first, second), np.repeat([0, 1], counts), np.concatenate([np.arange(count) for count in counts])
         ),
-        clean_labels=clean.followed_by_unknown(counts[1]) if clean is not None else None,
-        verified=np.concatenate([verified, np.zeros(counts[1], bool)]) if verified is not None else None,
+        clean_labels=clean,
+        verified=verified,
         grey=source.grey and more.grey,
-        notes=(*source.notes, f"{counts[1]:,} images of {more.address} are taken as unlabelled."),
         other_labels=None,
     )

@@ -40,9 +40,9 @@ class CleanLabels:
         new[classes] = np.arange(len(classes))
         return CleanLabels(np.where(self.__labels >= 0, new[self.__labels.clip(0)], self.__labels))
 
-    def followed_by_unknown(self, count: int) -> CleanLabels:
-        """The same, and `count` more images whose truth is unknown."""
-        return CleanLabels(np.concatenate([self.__labels, np.full((count, *self.__labels.shape[1:]), -1)]))
+    def followed_by(self, more: CleanLabels) -> CleanLabels:
+        """The same, and the truth of more images."""
+        return CleanLabels(np.concatenate([self.__labels, more.__labels]))
 
     def checked(self, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """`labels` as they are once a person has looked at `rows`: right there where the truth is known.
