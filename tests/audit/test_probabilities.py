@@ -84,14 +84,16 @@ def test_rounding_is_put_right_and_said():
 
     found = checked_probabilities([0, 1], rounded)
 
-    np.testing.assert_allclose(found.probs, [[1 / 3, 1 / 3, 1 / 3], [0.5, 0.25, 0.25]], rtol=1e-12)
+    np.testing.assert_allclose(found.rows(slice(None)), [[1 / 3, 1 / 3, 1 / 3], [0.5, 0.25, 0.25]], rtol=1e-12)
+    np.testing.assert_allclose(found.rows(np.array([0])), [[1 / 3, 1 / 3, 1 / 3]], rtol=1e-12)
+    np.testing.assert_allclose(found.reading.own, [1 / 3, 0.25], rtol=1e-12)
     assert "within 0.001" in found.notes[0]
     assert rounded[0, 0] == 0.333  # the caller's array is left alone
 
 
 def test_half_precision_is_rounding():
     probs = np.random.default_rng(0).dirichlet(np.ones(50), 20).astype(np.float16)
-    assert checked_probabilities(np.zeros(20, int), probs).probs.dtype == np.float32
+    assert checked_probabilities(np.zeros(20, int), probs).rows(slice(3)).dtype == np.float32
 
 
 def ordered(classes, moved, num=500):

@@ -5,9 +5,11 @@ import pytest
 
 from winnow.errors import InvalidInput
 from winnow.noise.confident_joint import (
+    Reading,
     calibrated_joint,
     confident_joint,
     confident_thresholds,
+    joint_counts,
     scaled_joint,
 )
 from winnow.noise.estimate import confident_joint_transition_matrix
@@ -29,7 +31,7 @@ def made(num, classes, seed, dtype=np.float64):
 
 
 def test_thresholds_are_the_mean_probability_of_the_own_label():
-    np.testing.assert_allclose(confident_thresholds(LABELS, PROBS), [0.65, 0.6])
+    np.testing.assert_allclose(confident_thresholds(LABELS, PROBS[np.arange(8), LABELS], 2), [0.65, 0.6])
 
 
 def test_none_one_and_several_confident_classes():
@@ -103,9 +105,33 @@ def test_a_file_read_in_pieces_counts_the_same(tmp_path, dtype):
     noisy[::9] = -1
     np.save(tmp_path / "probs.npy", probs)
     mapped = np.load(tmp_path / "probs.npy", mmap_mode="r")
-    whole = confident_joint(noisy, probs, predicted=probs.argmax(axis=1))
+    whole = confident_joint(noisy, probs)
     for rows in (1, 7, 64, 10_000):
         assert (confident_joint(noisy, mapped, chunk_rows=rows) == whole).all()
+
+
+@pytest.mark.parametrize("classes", [2, 32, 33, 300])
+def test_a_reading_names_the_first_of_the_largest(classes):
+    random = np.random.default_rng(classes)
+    probs = random.integers(0, 4, (500, classes)).astype(np.float32)
+    labels = random.integers(-1, classes, 500)
+    found = Reading.of(labels, probs, chunk_rows=7)
+    assert found.predicted.tolist() == [row.tolist().index(max(row)) for row in probs]
+    assert (found.top == probs.max(axis=1)).all()
+    own = [np.nan if label < 0 else row[label] for label, row in zip(labels, probs, strict=True)]
+    np.testing.assert_array_equal(found.own, own)
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+def test_a_row_that_is_not_a_number_counts_for_nothing(classes):
+    labels, probs = np.arange(200) % classes, np.eye(classes)[np.arange(200) % classes]
+    probs[5:9] = np.nan
+    labels[5:9] = -1
+    assert confident_joint(labels, probs).sum() == 196
+
+
+def test_missing_labels_are_counted_nowhere():
+    assert joint_counts(np.array([0, -1, 1, 1]), np.array([1, 1, -1, 1]), 2).tolist() == [[0, 1], [0, 1]]
 
 
 def test_the_transition_matrix_is_the_scaled_joint_by_true_class():

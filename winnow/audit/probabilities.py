@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from winnow.errors import InvalidInput
-from winnow.noise.confident_joint import chunks, joint_counts
+from winnow.noise.confident_joint import Reading, chunks, joint_counts, precision_of, rows_of
 
 _SHOWN = 10
 _EXACT, _ROUNDED = 1e-4, 1e-2
@@ -23,15 +23,27 @@ class CheckedProbabilities:
 
     Attributes:
         labels: class indices, int64 (N,), -1 where a label is missing.
-        probs: floating, (N, K): finite, not negative, rows summing to one. The caller's own array if it was in order.
-        predicted: most probable class, int64 (N,), the first of equals.
+        probs: the caller's own array, (N, K): finite, not negative. What is concluded from is `rows`.
+        reading: what each row says, of the rescaled rows.
+        sums: what the rows are divided by, (N,), where they are rescaled.
         notes: what was put right or looks odd, as sentences.
     """
 
     labels: np.ndarray
     probs: np.ndarray
-    predicted: np.ndarray
+    reading: Reading
+    sums: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Most probable class, int64 (N,), the first of equals."""
+        return self.reading.predicted
+
+    def rows(self, which: slice | np.ndarray) -> np.ndarray:
+        """Probabilities of some rows, float32 or float64 (rows, K), each row summing to one."""
+        rows = rows_of(self.probs)(which)
+        return rows if self.sums is None else rows / self.sums[which, None]
 
 
 def checked_probabilities(
@@ -39,7 +51,7 @@ def checked_probabilities(
 ) -> CheckedProbabilities:
     """Given labels and the class probabilities of a model, in order to be compared.
 
-    Rows that sum to one within 0.01 are rescaled, with a note; nothing else is repaired.
+    Rows that sum to one within 0.01 are rescaled whenever they are read, with a note; nothing else is repaired.
 
     Args:
         labels: class indices 0 to K-1, (N,); None or NaN where a label is missing.
@@ -50,21 +62,22 @@ def checked_probabilities(
         InvalidInput: shapes do not match, or values are impossible (the message names up to ten rows), or the columns
             are decisively in another order than the labels.
     """
-    probs = _floating(pred_probs)
+    probs = _numbers(pred_probs)
     num, classes = probs.shape
     known = checked_labels(labels, num, classes)
-    predicted = np.empty(num, dtype=np.int64)
-    sums = np.empty(num, dtype=probs.dtype)
+    rows, reading = rows_of(probs), Reading.unread(num, precision_of(probs))
+    sums = np.empty(num, dtype=reading.top.dtype)
     lowest = 0.0
-    for rows in chunks(num, classes, chunk_rows):
-        chunk = probs[rows]
-        chunk.argmax(axis=1, out=predicted[rows])
+    for part in chunks(num, classes, chunk_rows):
+        chunk = rows(part)
+        reading.see(part, chunk, known[part])
         with np.errstate(invalid="ignore"):  # infinities of both signs
-            chunk.sum(axis=1, out=sums[rows])
+            np.einsum("ij->i", chunk, out=sums[part])  # several times faster than `sum` where rows are short
         lowest = min(lowest, float(chunk.min()))  # NaN compares as not lower; the sums have it
     _refuse(~np.isfinite(sums), "NaN or infinite values")
     if lowest < 0:
-        _refuse(_rows_below_zero(probs, chunk_rows), "negative values; probabilities are needed, after the softmax")
+        below = np.concatenate([probs[part].min(axis=1) < 0 for part in chunks(num, classes, chunk_rows)])
+        _refuse(below, "negative values; probabilities are needed, after the softmax")
     off = np.abs(sums - 1)
     _refuse(
         off > _ROUNDED,
@@ -72,11 +85,12 @@ def checked_probabilities(
         "unscaled, divide each row by its sum: pred_probs / pred_probs.sum(axis=1, keepdims=True)",
     )
     notes = []
-    if off.max() > _EXACT:
+    rescaled = off.max() > _EXACT
+    if rescaled:
         notes.append(f"pred_probs: rows summed to 1 only within {off.max():.2g}, as rounded numbers do; rescaled")
-        probs = probs / sums[:, None]
-    notes += _column_order(known, predicted, classes)
-    return CheckedProbabilities(known, probs, predicted, tuple(notes))
+        reading = Reading(reading.predicted, reading.top / sums, reading.own / sums)
+    notes += _column_order(known, reading.predicted, classes)
+    return CheckedProbabilities(known, probs, reading, sums if rescaled else None, tuple(notes))
 
 
 def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
@@ -130,17 +144,13 @@ def named_rows(rows: np.ndarray) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
 
 
-def _floating(pred_probs: ArrayLike) -> np.ndarray:
+def _numbers(pred_probs: ArrayLike) -> np.ndarray:
     probs = np.asarray(pred_probs)
     if probs.ndim != 2 or probs.shape[0] < 1 or probs.shape[1] < 2:
         raise InvalidInput(f"pred_probs: shape {probs.shape}; (rows, classes) with at least 2 classes is needed")
     if probs.dtype.kind not in "fiub":
         raise InvalidInput(f"pred_probs: numbers are needed, got {probs.dtype}")
-    return probs if probs.dtype in (np.float32, np.float64) else probs.astype(np.float32)
-
-
-def _rows_below_zero(probs: np.ndarray, chunk_rows: int | None) -> np.ndarray:
-    return np.concatenate([probs[rows].min(axis=1) < 0 for rows in chunks(len(probs), probs.shape[1], chunk_rows)])
+    return probs
 
 
 def _refuse(bad: np.ndarray, what: str) -> None:
@@ -166,9 +176,8 @@ def _column_order(labels: np.ndarray, predicted: np.ndarray, classes: int) -> li
     Raises:
         InvalidInput: columns have decisively changed places, see `_decisive`.
     """
-    labelled = labels >= 0
-    num = int(labelled.sum())
-    counts = joint_counts(labels[labelled], predicted[labelled], classes)
+    counts = joint_counts(labels, predicted, classes)
+    num = int(counts.sum())
     agreement = int(np.trace(counts))
     # No order gains more than the bound, and it would take this much at least: it spares the assignment problem.
     if counts.max(axis=0).sum() - agreement <= 2 * (2 * np.log(classes) - np.log(_REMARKABLE)):

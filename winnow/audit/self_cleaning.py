@@ -10,6 +10,7 @@ import numpy as np
 from winnow.audit.confident import LabelIssues, confident_learning
 from winnow.audit.out_of_fold import out_of_fold_probabilities
 from winnow.audit.probabilities import CheckedProbabilities
+from winnow.noise.confident_joint import Reading
 from winnow.noise.estimate import joint_transition_matrix
 
 
@@ -62,7 +63,7 @@ def self_cleaned(
             folds=folds,
             seed=seed + number,
         )
-        issues = confident_learning(CheckedProbabilities(labels, found.probs, found.probs.argmax(axis=1)))
+        issues = confident_learning(CheckedProbabilities(labels, found.probs, Reading.of(labels, found.probs)))
         kept = ~issues.is_issue
     transition_matrix = joint_transition_matrix(issues.joint)
     quality = label_posterior(found.probs, labels, transition_matrix)
