@@ -86,10 +86,10 @@ def measured(model: str, source: str, count: int, out: Path) -> dict[str, Any]:
     from winnow.data.open import open_source
     from winnow.train.fit import Settings, fit
 
-    imports = _status("VmRSS")
+    imports = status("VmRSS")
     settings = Settings(model=model, epochs=EPOCHS, validation=0.0, device="cpu", threads=1)
     run = fit(open_source(source, limit=count), settings, out)
-    peak, by_getrusage = _status("VmHWM"), _getrusage()
+    peak, by_getrusage = status("VmHWM"), _getrusage()
     summary = run.summary
     return {
         "peak_mb": peak,
@@ -109,7 +109,7 @@ def _getrusage() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
 
 
-def _status(name: str) -> float:
+def status(name: str) -> float:
     """A line of the kernel's status of this process, in megabytes; elsewhere the peak so far."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

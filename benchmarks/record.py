@@ -22,6 +22,10 @@ TOLERANCE = 0.1
 """On ratios: two runs of one benchmark differ by that much on a busy machine."""
 
 
+class Skipped(Exception):
+    """A benchmark cannot run here, for the reason given; what was recorded of it stays."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One measured number, and the goal for it if there is one.

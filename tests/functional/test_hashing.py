@@ -100,7 +100,7 @@ def test_thumbnails_have_length_one_and_flat_ones_none():
 
 def test_blocks_find_every_pair_once(monkeypatch):
     monkeypatch.setattr("winnow.functional.hashing._PAIRS_AT_ONCE", 9)
-    monkeypatch.setattr("winnow.functional.hashing._IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("winnow.functional.hashing._VALUES_AT_ONCE", 4)
     rng = np.random.default_rng(0)
     first, second = (rng.integers(0, 2, n).astype(np.uint64) for n in (7, 11))
     found = sorted(

@@ -6,6 +6,7 @@ for above their median. Everything works in blocks, so that memory does not grow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,7 +16,8 @@ import numpy as np
 HASHED_SIDE, LOWEST = 32, 8
 THUMBNAIL_SIDE = 16
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-_IMAGES_AT_ONCE = 1024
+_VALUES_AT_ONCE = 1 << 19
+"""Of pixels looked at together: small enough for a processor's cache."""
 _PAIRS_AT_ONCE = 1 << 22
 _FLAT = 1e-3
 """Contrast, as a standard deviation of grey levels, below which an image has no likeness to anything."""
@@ -47,12 +49,13 @@ def perceptual_hash(images: np.ndarray, window: Window = WHOLE) -> np.ndarray:
         images: uint8 (N, H, W, C), C = 1 or 3.
         window: the part to hash.
     """
-    transform = cosine_transform(HASHED_SIDE)[:LOWEST]
+    # Scaling and transform are both products from the left and from the right, so that each pair is one.
+    down, across = (cosine_transform(HASHED_SIDE)[:LOWEST] @ side for side in _resamplings(images, HASHED_SIDE, window))
     found = np.empty(len(images), dtype=np.uint64)
     for start, block in _blocks(images):
-        low = transform @ scaled(block, HASHED_SIDE, window) @ transform.T
-        low = low.reshape(len(block), -1)
-        bits = low > np.median(low, axis=1, keepdims=True)
+        low = (down @ _grey(block) @ across.T).reshape(len(block), -1)
+        ordered, middle = np.sort(low, axis=1), low.shape[1] // 2
+        bits = low > (ordered[:, middle - 1 : middle] + ordered[:, middle : middle + 1]) / 2  # the median
         found[start : start + len(block)] = np.packbits(bits, axis=1).view(">u8")[:, 0]
     return found
 
@@ -140,12 +143,21 @@ def components(number: int, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> n
 
 def scaled(images: np.ndarray, side: int, window: Window = WHOLE) -> np.ndarray:
     """Grey images scaled by a triangle filter that covers every pixel, float32 (N, side, side)."""
+    down, across = _resamplings(images, side, window)
+    result: np.ndarray = down @ _grey(images) @ across.T
+    return result
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
     values = images.astype(np.float32)
-    grey = values[..., 0] if images.shape[3] == 1 else values @ _LUMA
+    return values[..., 0] if images.shape[3] == 1 else values @ _LUMA
+
+
+def _resamplings(images: np.ndarray, side: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the rows and of the columns of pixels, (side, H) and (side, W)."""
     down = resampling(images.shape[1], side, window.top, window.side)
     across = resampling(images.shape[2], side, window.left, window.side)
-    result: np.ndarray = down @ grey @ across.T
-    return result[:, :, ::-1] if window.mirrored else result
+    return down, across[::-1] if window.mirrored else across
 
 
 def resampling(size: int, side: int, start: float = 0.0, share: float = 1.0) -> np.ndarray:
@@ -174,8 +186,9 @@ def cosine_transform(size: int) -> np.ndarray:
 
 
 def _blocks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(images), _IMAGES_AT_ONCE):
-        yield start, images[start : start + _IMAGES_AT_ONCE]
+    step = max(1, _VALUES_AT_ONCE // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(images), step):
+        yield start, images[start : start + step]
 
 
 def _tiles(first: int, second: int) -> Iterator[tuple[slice, slice]]:

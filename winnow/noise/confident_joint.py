@@ -75,7 +75,7 @@ class Reading:
     ) -> Reading:
         """Of an array, chunk by chunk; a label is -1 where it is missing."""
         rows, reading = rows_of(probs), cls.unread(len(probs), precision_of(probs))
-        for part in chunks(*probs.shape, chunk_rows):
+        for part in chunks(len(probs), probs.shape[1], chunk_rows):
             reading.see(part, rows(part), labels[part])
         return reading
 
