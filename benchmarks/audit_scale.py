@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import record
-from benchmarks.memory import MEGABYTE, status
+from benchmarks.memory import status
 from benchmarks.record import Finding
 
 ROWS_AT_ONCE = 10_000
@@ -86,8 +86,8 @@ def f1(found: np.ndarray, wrong: np.ndarray) -> float:
 def measured(who: str, folder: Path, mapped: bool, rounds: int) -> dict[str, Any]:
     """CPU seconds, growth of memory over the input in MB and F1; meant to run in a fresh process.
 
-    Of an array in memory the growth is that of the kernel's high-water mark. Pages of a mapped file are no growth: there
-    the anonymous memory is looked at, every millisecond.
+    Of an array in memory the growth is that of the kernel's high-water mark. Pages of a mapped file are no growth:
+    there the anonymous memory is looked at, every millisecond.
     """
     labels, probs = read_input(folder, mapped)
     find = finder(who)
@@ -178,8 +178,8 @@ def large(size: tuple[int, int] = LARGE) -> list[Finding]:
 def main(arguments: list[str]) -> int:
     """0 if every bar is reached."""
     if arguments[:1] == ["measure"]:
-        who, folder, mapped, rounds = arguments[1:]
-        print(json.dumps(measured(who, Path(folder), mapped == "1", int(rounds))))
+        who, folder, mapped, number = arguments[1:]
+        print(json.dumps(measured(who, Path(folder), mapped == "1", int(number))))
         return 0
     name, run, rounds = ("audit_large", large, 1) if arguments == ["large"] else ("audit_scale", protocol_c, ROUNDS)
     findings = run()

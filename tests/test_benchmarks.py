@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import memory, neighbours, reading, record, speed
+from benchmarks import audit_scale, audit_speed, memory, neighbours, reading, record, speed
 from benchmarks import start as starting
 from benchmarks.ratio import Ratio, alternated
 from benchmarks.record import Finding
@@ -158,6 +158,60 @@ def test_jpeg_decoding_is_compared_with_pillows():
 
     assert usual.limit == ">= 5 x"
     assert min(usual.measured, unconverted.measured) > 0
+
+
+class TestAudit:
+    def test_the_data_are_those_of_the_protocol(self, tmp_path):
+        audit_scale.write_input(tmp_path, 25_000, 8)
+        labels, probs = audit_scale.read_input(tmp_path, mapped=True)
+        wrong = np.load(tmp_path / "wrong.npy")
+
+        assert probs.dtype == np.float32
+        assert np.allclose(probs.sum(axis=1), 1, atol=1e-6)
+        assert wrong.mean() == pytest.approx(0.2, abs=0.01)
+        assert np.bincount(labels).min() > 2900
+        # The largest is the true class nearly always.
+        assert (probs.argmax(axis=1) == labels)[wrong].mean() < 0.05
+        assert (probs.argmax(axis=1) == labels)[~wrong].mean() > 0.95
+
+    def test_f1_by_hand(self):
+        found, wrong = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
+        assert audit_scale.f1(found, wrong) == pytest.approx(2 * (2 / 3) ** 2 / (4 / 3))
+
+    @pytest.mark.parametrize("benchmark", [audit_speed.p10, audit_speed.p11])
+    def test_cleanlab_is_compared(self, benchmark):
+        pytest.importorskip("cleanlab")
+        first, second = benchmark(((2000, 4), (500, 6)), rounds=1)
+        assert first.limit != second.limit
+        assert min(first.measured, second.measured) > 0
+
+    def test_the_joint_is_compared_with_a_sum(self):
+        (finding,) = audit_speed.p13(((500, 4),), rounds=1)
+        assert finding.limit == "<= 30 x"
+
+    def test_imagehash_is_compared(self):
+        pytest.importorskip("imagehash")
+        (finding,) = audit_speed.p15(images=3, rounds=1)
+        assert finding.limit == ">= 5.5 x"
+
+    def test_planted_copies_are_found_on_the_graph(self):
+        near, far = audit_speed.graph_findings(audit_speed._embeddings(300, 30, 20))
+        assert np.flatnonzero(near).tolist() == [*range(20), *range(280, 300)]
+        assert far.shape == (300,)
+
+    @pytest.mark.slow
+    def test_a_process_of_its_own_measures_memory(self, tmp_path):
+        audit_scale.write_input(tmp_path, 2000, 5)
+        for mapped in (False, True):
+            found = audit_scale.in_a_process("winnow", tmp_path, mapped=mapped, rounds=1)
+            assert found["f1"] > 0.9
+            assert 0 <= found["rise_mb"] < 30
+
+    def test_what_is_not_installed_is_skipped_with_a_reason(self, monkeypatch, capsys):
+        monkeypatch.setattr(audit_speed, "find_spec", lambda name: None)
+        monkeypatch.setattr(record, "write", lambda *arguments: pytest.fail("nothing was measured"))
+        assert command.main(["P10", "p14"]) == 0
+        assert "P10: skipped, cleanlab not installed" in capsys.readouterr().err
 
 
 def test_a_folder_is_opened_and_read():

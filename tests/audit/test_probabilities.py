@@ -36,7 +36,10 @@ def test_what_is_in_order_is_handed_on_as_it_is():
         (3 * PROBS, r"rows 0, 1, 2, 3: values that do not sum to 1"),
         (PROBS[:, :1], r"shape \(4, 1\); \(rows, classes\) with at least 2"),
         (PROBS[0], r"shape \(2,\)"),
-        (np.empty((0, 2)), r"shape \(0, 2\)"),
+        (np.empty((0, 2)), r"shape \(0, 2\); .* and a row is needed"),
+        ([], r"shape \(0,\)"),
+        ([[0.5, 0.5], [1.0]], "pred_probs: no array, its rows are of different lengths"),
+        ("probs.npy", "numpy.load\\(path, mmap_mode='r'\\)"),
         (PROBS[:3], r"labels: shape \(4,\) for 3 rows"),
         (PROBS.astype(str), "numbers are needed"),
     ],
@@ -67,6 +70,8 @@ def test_the_error_is_winnows_and_pythons():
         ([0, 1, np.inf, 0], "row 2: inf"),
         (["cat", "dog", "cat", "dog"], "numpy.unique"),
         ([[0], [1], [1], [0]], "one label a row"),
+        ([[0], [1, 0], [1], [0]], "labels: no array, its rows are of different lengths"),
+        ([], r"shape \(0,\) for 4 rows"),
     ],
 )
 def test_impossible_labels_are_refused_by_row(labels, message):
@@ -77,6 +82,14 @@ def test_impossible_labels_are_refused_by_row(labels, message):
 @pytest.mark.parametrize("gap", [None, np.nan])
 def test_a_missing_label_is_no_class(gap):
     assert checked_probabilities([0, gap, 1, 0], PROBS).labels.tolist() == [0, -1, 1, 0]
+
+
+def test_the_callers_labels_are_left_alone():
+    labels = np.array([0.0, np.nan, 1.0, 0.0])
+    checked_probabilities(labels, PROBS)
+    assert np.isnan(labels[1])
+    whole = np.array(LABELS)
+    assert (checked_probabilities(whole, PROBS).labels == whole).all()
 
 
 def test_rounding_is_put_right_and_said():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,11 +100,11 @@ def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
     Raises:
         InvalidInput: they are not `num` numbers from 0 to `num_classes` - 1.
     """
-    values = np.asarray(labels)
+    values = _array(labels, "labels")
     if values.ndim != 1 or len(values) != num:
         raise InvalidInput(f"labels: shape {values.shape} for {num:,} rows of pred_probs; one label a row is needed")
     if values.dtype.kind in "iub":
-        indices, absent = values.astype(np.int64), np.zeros(num, dtype=bool)
+        indices, absent = values.astype(np.int64, copy=False), None
     else:
         absent = missing(values)
         try:
@@ -115,7 +116,8 @@ def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
         _refuse_labels(~(np.isfinite(numbers) & (numbers == np.floor(numbers))), values, num_classes)
         indices = numbers.astype(np.int64)
     _refuse_labels((indices < 0) | (indices >= num_classes), values, num_classes)
-    indices[absent] = -1
+    if absent is not None:
+        indices[absent] = -1
     return indices
 
 
@@ -145,12 +147,23 @@ def named_rows(rows: np.ndarray) -> str:
 
 
 def _numbers(pred_probs: ArrayLike) -> np.ndarray:
-    probs = np.asarray(pred_probs)
+    if isinstance(pred_probs, str | os.PathLike):
+        raise InvalidInput("pred_probs: an array is needed; numpy.load(path, mmap_mode='r') gives that of a file")
+    probs = _array(pred_probs, "pred_probs")
     if probs.ndim != 2 or probs.shape[0] < 1 or probs.shape[1] < 2:
-        raise InvalidInput(f"pred_probs: shape {probs.shape}; (rows, classes) with at least 2 classes is needed")
+        raise InvalidInput(
+            f"pred_probs: shape {probs.shape}; (rows, classes) with at least 2 classes and a row is needed"
+        )
     if probs.dtype.kind not in "fiub":
         raise InvalidInput(f"pred_probs: numbers are needed, got {probs.dtype}")
     return probs
+
+
+def _array(values: ArrayLike, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidInput(f"{name}: no array, its rows are of different lengths") from error
 
 
 def _refuse(bad: np.ndarray, what: str) -> None:
