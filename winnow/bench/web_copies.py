@@ -18,8 +18,11 @@ from winnow.functional.hashing import (
     WHOLE,
     Window,
     alike,
+    both_ways,
     components,
+    crops,
     hash_distances,
+    middle,
     most_alike,
     near_hashes,
     perceptual_hash,
@@ -81,17 +84,12 @@ class Match:
 
 def windows(mirrored: bool) -> list[Window]:
     """The whole image, and crops of 95 to 80 % at most a twentieth apart; mirrored too where that makes a copy."""
-    straight = [WHOLE]
-    for side in _CROPS:
-        places = np.linspace(0, 1 - side, max(3, round((1 - side) / _STEP) + 1)).tolist()
-        straight += [Window(top, left, side) for top in places for left in places]
-    return straight + [Window(w.top, w.left, w.side, True) for w in straight] if mirrored else straight
+    return both_ways([WHOLE, *(window for side in _CROPS for window in crops(side, _STEP))], mirrored)
 
 
 def frames(mirrored: bool) -> list[Window]:
     """Middle parts, for copies with a border around them."""
-    middle = [Window((1 - side) / 2, (1 - side) / 2, side) for side in _CROPS[:-1]]
-    return middle + [Window(w.top, w.left, w.side, True) for w in middle] if mirrored else middle
+    return both_ways([middle(side) for side in _CROPS[:-1]], mirrored)
 
 
 def best_match(images: Images, tests: Images, rule: Rule) -> Match:

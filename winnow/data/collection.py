@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow.data.decode import Decoded
+from winnow.data.facts import Facts, GatheredFacts
 from winnow.data.fitting import DEFAULT_SIZE, Fitting, fitted, is_grey, native_size, with_channels
 from winnow.data.folder import printable
 from winnow.data.pictures import ArrayPictures, Stretch, stretches
@@ -67,6 +68,7 @@ class Collection:
         quarantined: the others; both together are the whole source.
         notes: remarks for the person.
         size: side in pixels.
+        facts: what the decoder knew of each, row by row of `pixels`.
     """
 
     pixels: Pixels
@@ -74,6 +76,7 @@ class Collection:
     quarantined: list[Quarantined]
     notes: tuple[str, ...]
     size: int
+    facts: Facts
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -156,7 +159,8 @@ def parts(source: Source, *, size: int, channels: int) -> Iterator[Collection]:
         yield gathered.collection()
     elif gathered.quarantined:
         none = ArrayPixels(np.empty((0, size, size, channels), np.uint8))
-        yield Collection(none, np.empty(0, np.int64), gathered.quarantined, (), size)
+        facts = Facts.of_array(0, size, size)
+        yield Collection(none, np.empty(0, np.int64), gathered.quarantined, (), size, facts)
 
 
 def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
@@ -175,16 +179,17 @@ def write_quarantine(path: Path, quarantined: Sequence[Quarantined]) -> None:
     atomic_write(path, write)
 
 
-def _load_array(source: Source, array: np.ndarray, size: int, channels: int | None) -> Collection:
+def _load_array(source: Source, stored: np.ndarray, size: int, channels: int | None) -> Collection:
     """Arrays need no look at single pictures."""
-    top, left = (array.shape[1] - size) // 2, (array.shape[2] - size) // 2
-    images = array[:, top : top + size, left : left + size]
+    top, left = (stored.shape[1] - size) // 2, (stored.shape[2] - size) // 2
+    images = stored[:, top : top + size, left : left + size]
     if images.ndim == 3:
         images = images[..., None]
     elif source.grey or all(is_grey(images[start : start + 1024]) for start in range(0, len(images), 1024)):
         images = images[..., :1]
     images = with_channels(images, channels or images.shape[3])
-    return Collection(ArrayPixels(np.ascontiguousarray(images)), np.arange(len(images)), [], (), size)
+    facts = Facts.of_array(len(images), *stored.shape[1:3])
+    return Collection(ArrayPixels(np.ascontiguousarray(images)), np.arange(len(images)), [], (), size, facts)
 
 
 Results = list[Decoded | Unreadable]
@@ -234,7 +239,7 @@ def _results(stretch: Stretch, job: Job, fitting: Callable[[], Fitting]) -> Resu
         if isinstance(item, Unreadable):
             results[row] = item
         elif isinstance(item, np.ndarray):
-            results[row] = Decoded(fitting()(item))
+            results[row] = Decoded(fitting()(item), size=item.shape[:2])
         else:
             waiting[row] = item
             size += len(item[1])
@@ -263,6 +268,7 @@ class _Gathered:
         self.rows: list[int] = []
         self.quarantined: list[Quarantined] = []
         self.remarks: dict[str, list[str]] = {}
+        self.facts = GatheredFacts()
         self._waiting: list[np.ndarray] = []
 
     def fitting(self) -> Fitting:
@@ -278,6 +284,7 @@ class _Gathered:
             return
         for code in result.notes:
             self.remarks.setdefault(code, []).append(name)
+        self.facts.add(result.size or result.pixels.shape[:2], result.layout, result.content, result.notes)
         self._waiting.append(self._laid_out(result.pixels))
         self.rows.append(row)
         if len(self._waiting) == BLOCK:
@@ -293,7 +300,7 @@ class _Gathered:
         if (height, width) != (size, size):
             self._lay_out((size, size, channels), lambda picture: fitted(picture, size))
         rows = np.array(self.rows, dtype=np.int64)
-        return Collection(self.pixels, rows, self.quarantined, tuple(self._notes()), size)
+        return Collection(self.pixels, rows, self.quarantined, tuple(self._notes()), size, self.facts.facts())
 
     def _laid_out(self, picture: np.ndarray) -> np.ndarray:
         """A picture in the layout of the store, which follows if it must."""

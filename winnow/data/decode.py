@@ -45,6 +45,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from winnow.data.facts import PLAIN, layout
 from winnow.data.jpeg import decode_plain, simplejpeg
 from winnow.data.signatures import FORMAT_OF_EXTENSION, UNSUPPORTED, format_of, looks_cut_off, trailing_bytes
 from winnow.data.source import Unreadable
@@ -91,10 +92,16 @@ class Decoded:
     Attributes:
         pixels: uint8 (height, width, 3).
         notes: codes of oddities that did not keep it from being used, such as `extension-mismatch`.
+        size: height and width in the file, where the pixels have been scaled since; None = those of the pixels.
+        layout: how the pixels were stored, a place in `facts.LAYOUTS`.
+        content: 64 bits of a hash of the file's bytes; 0 where there is no file.
     """
 
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    layout: int = PLAIN
+    content: int = 0
 
 
 def decoder() -> str:
@@ -148,6 +155,7 @@ def _examined_by_pillow(data: bytes, kind: str, limits: Limits, name: str) -> De
             size = f"{image.width} x {image.height}"
             raise Unreadable("too-many-pixels", f"{size}, more than {limits.max_pixels:,} (--max-pixels)")
         _scale_transparent_colour(image)
+        is_deep = ";16" in str(image.tile[:1])  # told before decoding only: of 16-bit RGB, 8 bits are left
         if not _load(image, kind, data, limits):
             notes.append("truncated")
         pixels = _rgb(_upright(image), getattr(image, "tag_v2", {}))
@@ -162,7 +170,8 @@ def _examined_by_pillow(data: bytes, kind: str, limits: Limits, name: str) -> De
         code = "truncated" if looks_cut_off(data, kind) or "runcated" in str(error) else "corrupt"
         raise Unreadable(code, f"{kind}: {error or type(error).__name__}") from error
     notes.extend(_remarks(image, kind, data, name))
-    return Decoded(pixels, tuple(notes))
+    is_transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
+    return Decoded(pixels, tuple(notes), layout=layout("I;16" if is_deep else image.mode, is_transparent))
 
 
 def read_file(path: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:

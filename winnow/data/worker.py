@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from hashlib import blake2b
 from struct import Struct
 from typing import BinaryIO
 
@@ -23,8 +24,9 @@ from winnow.data.source import Unreadable
 
 READY = b"winnow"
 LENGTH = Struct("<Q")
-# Length of the text, height, width and channels of the pixels; no height: the picture is unreadable.
-ANSWER = Struct("<IIII")
+# Length of the text; height, width and channels of the pixels, no height: the picture is unreadable; height and width
+# in the file, layout and content as in `Decoded`.
+ANSWER = Struct("<IIIIIIBQ")
 
 Picture = tuple[str, bytes]
 """A file's name ("" if it has none) and its content."""
@@ -38,16 +40,20 @@ def decoded(name: str, data: bytes, limits: Limits, fitting: Fitting) -> Decoded
         Unreadable: it cannot be used.
     """
     found = examine(data, limits, name=name)
-    return Decoded(fitting(found.pixels), found.notes)
+    height, width = found.pixels.shape[:2]
+    content = int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+    return Decoded(fitting(found.pixels), found.notes, (height, width), found.layout, content)
 
 
 def answered(result: Decoded | Unreadable) -> list[bytes]:
     """A result as bytes: header, text, pixels. The text is the notes, or the fault's code and reason."""
     if isinstance(result, Unreadable):
         text = f"{result.code}\0{result.reason}".encode("utf-8", "backslashreplace")
-        return [ANSWER.pack(len(text), 0, 0, 0), text]
+        return [ANSWER.pack(len(text), 0, 0, 0, 0, 0, 0, 0), text]
     text = "\0".join(result.notes).encode()
-    return [ANSWER.pack(len(text), *result.pixels.shape), text, result.pixels.tobytes()]
+    size = result.size or result.pixels.shape[:2]
+    header = ANSWER.pack(len(text), *result.pixels.shape, *size, result.layout, result.content)
+    return [header, text, result.pixels.tobytes()]
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, begun: int, decode: Decoder) -> None:

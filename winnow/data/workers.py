@@ -179,14 +179,14 @@ def _search_path() -> list[str]:
 def _results(answer: bytes) -> Iterator[Decoded | Unreadable]:
     position = 0
     while position < len(answer):
-        length, *shape = ANSWER.unpack_from(answer, position)
+        length, *shape, tall, wide, layout, content = ANSWER.unpack_from(answer, position)
         position += ANSWER.size
         texts = answer[position : position + length].decode().split("\0") if length else []
         position += length
         count = shape[0] * shape[1] * shape[2]
         if count:
             pixels = np.frombuffer(answer, np.uint8, count, position).reshape(shape)
-            yield Decoded(pixels, tuple(texts))
+            yield Decoded(pixels, tuple(texts), (tall, wide), layout, content)
         else:
             yield Unreadable(texts[0], texts[1])
         position += count

@@ -7,8 +7,8 @@ for above their median. Everything works in blocks, so that memory does not grow
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -40,6 +40,23 @@ class Window:
 
 
 WHOLE = Window()
+
+
+def crops(side: float, step: float) -> list[Window]:
+    """Square parts of a side all over an image, neighbouring ones at most `step` apart: both as shares of its side."""
+    places = np.linspace(0, 1 - side, max(3, round((1 - side) / step) + 1)).tolist()
+    return [Window(top, left, side) for top in places for left in places]
+
+
+def middle(side: float) -> Window:
+    """The part in the middle."""
+    return Window((1 - side) / 2, (1 - side) / 2, side)
+
+
+def both_ways(windows: Sequence[Window], mirrored: bool) -> list[Window]:
+    """The windows, and their mirrored images too where they are wanted."""
+    turned = [replace(window, mirrored=True) for window in windows] if mirrored else []
+    return [*windows, *turned]
 
 
 def perceptual_hash(images: np.ndarray, window: Window = WHOLE) -> np.ndarray:
@@ -119,12 +136,18 @@ def most_alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def exact_groups(images: np.ndarray) -> np.ndarray:
     """For each image the first row with the very same pixels, int64 (N,)."""
-    first: dict[bytes, int] = {}
-    found = np.empty(len(images), dtype=np.int64)
-    for row, image in enumerate(images):
-        digest = blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-        found[row] = first.setdefault(digest, row)
-    return found
+    return first_rows(content_hash(image) for image in images)
+
+
+def content_hash(image: np.ndarray) -> bytes:
+    """128 bits of an image's pixels."""
+    return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def first_rows(contents: Iterable[Hashable]) -> np.ndarray:
+    """For each thing the first place of an equal one, int64 (N,)."""
+    first: dict[Hashable, int] = {}
+    return np.array([first.setdefault(content, row) for row, content in enumerate(contents)], dtype=np.int64)
 
 
 def components(number: int, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
