@@ -9,8 +9,7 @@ from winnow.bench.mislabel_plots import accuracy_plot, difference_plot, exchange
 from winnow.bench.mislabel_words import shown_times, shown_worth
 from winnow.bench.phrases import unbreakable
 from winnow.report import words
-from winnow.report.page import render
-from winnow.report.run import Next
+from winnow.report.page import Next, render
 
 Row = Mapping[str, Any]
 _MOST_FAILURES = 20

@@ -19,10 +19,9 @@ from winnow.bench.table import difference, missing
 from winnow.bench.verdicts import Verdict, judged
 from winnow.report import words
 from winnow.report.figures import Figure
-from winnow.report.page import render, write_page
+from winnow.report.page import Next, render, write_page
 from winnow.report.plots import seeds_plot
 from winnow.report.progress import curves
-from winnow.report.run import Next
 
 _COLUMNS = (
     "method",

@@ -10,8 +10,7 @@ from winnow.bench.web_plots import annotation_plot, cap_plot, change_plot, noise
 from winnow.bench.web_words import interval, recall_remark
 from winnow.report import words
 from winnow.report.cards import Card, Encoded
-from winnow.report.page import render
-from winnow.report.run import Next
+from winnow.report.page import Next, render
 
 Row = Mapping[str, Any]
 _MOST_FAILURES = 20

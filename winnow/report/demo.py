@@ -8,9 +8,9 @@ from typing import Any
 
 from winnow.report import words
 from winnow.report.cards import Picture
-from winnow.report.page import render, write_page
+from winnow.report.page import Next, render, write_page
 from winnow.report.plots import seeds_plot
-from winnow.report.run import Next, run_values
+from winnow.report.run import run_values
 
 BASELINE = "cross-entropy"
 

@@ -43,13 +43,16 @@ def worth_grouping(pair_sizes: np.ndarray) -> bool:
     return bool(pair_sizes.sum() > 0 and 3 * largest.sum() >= pair_sizes.sum())
 
 
-def doubted_labels(labels: Labels, picture: Picture, budget: Budget | None = None) -> DoubtedLabels:
+def doubted_labels(
+    labels: Labels, picture: Picture, budget: Budget | None = None, heading: str = "Most doubted first"
+) -> DoubtedLabels:
     """Cards of the doubted labels, most doubted first, as many as the budget allows.
 
     Args:
         labels: the table of the run.
         picture: gives the picture of a row.
         budget: of the page; by default a fresh one.
+        heading: of the one grid in which many small pairs stand.
     """
     budget = budget or Budget()
     rows = np.flatnonzero(labels.doubted)
@@ -63,7 +66,7 @@ def doubted_labels(labels: Labels, picture: Picture, budget: Budget | None = Non
     if not found.grouped:
         cards = _cards(labels, picture, budget, rows, named=True)
         if cards:
-            grid = Grid("Most doubted first", len(rows), cards[:OPEN_WORST], more=cards[OPEN_WORST:])
+            grid = Grid(heading, len(rows), cards[:OPEN_WORST], more=cards[OPEN_WORST:])
             found.open.append(grid)
         return found
     groups: list[tuple[Grid, np.ndarray]] = []

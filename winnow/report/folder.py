@@ -1,9 +1,8 @@
-"""A run folder as the report needs it: summary, epochs, labels, what was set aside."""
+"""The folder of a run or of an audit as its report needs it: summary, epochs, labels, findings, what was set aside."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ class Labels:
         quality, probability: `label_quality` and `suggested_probability`.
         doubted: the given label looks wrong.
         texts: the columns `id` and `reason`, read one row at a time.
-        rows: the image of each entry.
+        rows: the image of each entry, ascending.
+        num_classes: classes that an image can show; the absences are numbered from there.
     """
 
     class_names: list[str]
@@ -40,6 +40,7 @@ class Labels:
     doubted: np.ndarray
     texts: pa.Table
     rows: np.ndarray
+    num_classes: int
 
     def __len__(self) -> int:
         return len(self.given)
@@ -51,6 +52,37 @@ class Labels:
     def text(self, entry: int, column: str) -> str:
         """The text of an entry's `id` or `reason`, "" where there is none."""
         value = self.texts.column(column)[int(self.rows[entry])].as_py() if column in self.texts.column_names else None
+        return "" if value is None else str(value)
+
+    def given_names(self, row: int) -> list[str]:
+        """The names of the classes given to an image, by its row; none where it has no label."""
+        entries = self.given[slice(*np.searchsorted(self.rows, [row, row + 1]))]
+        return [self.name(int(label)) for label in entries if 0 <= label < self.num_classes]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The findings of one kind, the worst first: columns of `findings.parquet`.
+
+    Args:
+        rows, others: the image and the one that it is about, -1 where there is none.
+        probability: that the finding is true; NaN where it is a fact.
+        groups: the duplicate group, -1 where there is none.
+        texts: the columns `id`, `other_id` and `reason`, read one row at a time.
+    """
+
+    rows: np.ndarray
+    others: np.ndarray
+    probability: np.ndarray
+    groups: np.ndarray
+    texts: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def text(self, place: int, column: str) -> str:
+        """The text of a finding, "" where there is none."""
+        value = self.texts.column(column)[place].as_py()
         return "" if value is None else str(value)
 
 
@@ -69,13 +101,26 @@ def read_summary(run: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no readable `summary.json`.
     """
+    return _read_object(run, "summary.json")
+
+
+def read_source(audit: Path) -> dict[str, Any]:
+    """What an audit read, from its `source.json`; nothing where there is none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return _read_object(audit, "source.json") if (audit / "source.json").exists() else {}
+
+
+def _read_object(folder: Path, name: str) -> dict[str, Any]:
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{run}: no readable summary.json, is this a finished run? ({error})") from error
-    if not isinstance(summary, dict):
-        raise InputError(f"{run}/summary.json: expected an object, found {type(summary).__name__}")
-    return summary
+        raise InputError(f"{folder}: no readable {name}, is this a finished run? ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{folder}/{name}: expected an object, found {type(content).__name__}")
+    return content
 
 
 def read_epochs(run: Path) -> list[dict[str, Any]]:
@@ -125,13 +170,7 @@ def read_labels(run: Path, class_names: list[str]) -> Labels:
     if several:
         return _cells(table, names, texts)
 
-    def classes(column: str) -> np.ndarray:
-        return pc.fill_null(table.column(column).cast(pa.int64()), -1).to_numpy()
-
-    def numbers(column: str) -> np.ndarray:
-        return pc.fill_null(table.column(column).cast(pa.float64()), np.nan).to_numpy()
-
-    given, suggested = classes("given_label"), classes("suggested_label")
+    given, suggested = (_whole(table, column) for column in ("given_label", "suggested_label"))
     flagged = pc.fill_null(table.column("is_issue"), False).to_numpy().astype(bool)
     if "issue" in table.column_names:
         kind = pc.fill_null(table.column("issue").cast(pa.string()), "wrong_label")
@@ -140,12 +179,50 @@ def read_labels(run: Path, class_names: list[str]) -> Labels:
         class_names=names,
         given=given,
         suggested=suggested,
-        quality=numbers("label_quality"),
-        probability=numbers("suggested_probability"),
+        quality=_decimal(table, "label_quality"),
+        probability=_decimal(table, "suggested_probability"),
         doubted=flagged & (given >= 0) & (suggested >= 0),
         texts=texts,
         rows=np.arange(len(given)),
+        num_classes=len(names),
     )
+
+
+def read_findings(audit: Path) -> dict[str, Findings]:
+    """The findings of an audit by their kind, in the order of the file.
+
+    Raises:
+        InputError: the table is missing, damaged or lacks a column.
+    """
+    path = audit / "findings.parquet"
+    columns = ["kind", "row", "id", "probability", "reason", "other_row", "other_id", "group"]
+    try:
+        table = pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: no readable table of findings ({error})") from error
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}")
+    kinds = pc.unique(table.column("kind")).to_pylist()
+    return {kind: _of_kind(table.filter(pc.equal(table.column("kind"), kind))) for kind in kinds}
+
+
+def _of_kind(table: pa.Table) -> Findings:
+    return Findings(
+        rows=_whole(table, "row"),
+        others=_whole(table, "other_row"),
+        probability=_decimal(table, "probability"),
+        groups=_whole(table, "group"),
+        texts=table.select(["id", "other_id", "reason"]),
+    )
+
+
+def _whole(table: pa.Table, column: str) -> np.ndarray:
+    return pc.fill_null(table.column(column).cast(pa.int64()), -1).to_numpy()
+
+
+def _decimal(table: pa.Table, column: str) -> np.ndarray:
+    return pc.fill_null(table.column(column).cast(pa.float64()), np.nan).to_numpy()
 
 
 def _cells(table: pa.Table, names: list[str], texts: pa.Table) -> Labels:
@@ -176,6 +253,7 @@ def _cells(table: pa.Table, names: list[str], texts: pa.Table) -> Labels:
         doubted=(quality < 0.5) & (given != suggested),
         texts=texts,
         rows=rows,
+        num_classes=classes,
     )
 
 
@@ -193,8 +271,9 @@ def read_set_aside(run: Path, examples: int = 10) -> SetAside:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: no readable list ({error})") from error
     first = table.slice(0, examples).to_pylist()
+    counted = [(str(code["values"]), int(code["counts"])) for code in pc.value_counts(table.column("code")).to_pylist()]
     return SetAside(
         total=table.num_rows,
-        reasons=Counter(str(code) for code in table.column("code").to_pylist()).most_common(),
+        reasons=sorted(counted, key=lambda reason: -reason[1]),
         examples=[(str(row["id"]), f"{row['code']}: {row['reason']}") for row in first],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from winnow.report import words
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 LARGEST_PAGE = 5_000_000
+
+
+@dataclass(frozen=True)
+class Next:
+    """The one command a reader should type now, and what it does."""
+
+    command: str
+    does: str
 
 
 @cache

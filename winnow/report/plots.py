@@ -196,10 +196,29 @@ def seeds_plot(title: str, description: str, methods: dict[str, Sequence[float]]
     return Figure(title, description, drawing(title, description, bottom + 40, marks), columns, rows)
 
 
-def quality_plot(label_quality: np.ndarray, flagged: np.ndarray, flagged_word: str = "doubted") -> Figure:
+def cut(label_quality: np.ndarray, flagged: np.ndarray) -> tuple[float, int]:
+    """The quality that parts flagged labels from the others best, and how many lie on the wrong side of it.
+
+    A verified label may be of low quality and is never flagged, so there need not be a clean cut.
+    """
+    order = np.argsort(label_quality, kind="stable")
+    quality, wrong = label_quality[order], flagged[order]
+    misplaced = np.concatenate([[0], np.cumsum(np.where(wrong, -1, 1))]) + int(wrong.sum())
+    # Only between different qualities can there be a line.
+    possible = np.concatenate([[True], quality[1:] > quality[:-1], [True]])
+    cost = np.where(possible, misplaced, len(quality) + 1)
+    best = int(np.flatnonzero(cost == cost.min())[-1])  # of equals the highest, which has more flagged labels below
+    ends = np.concatenate([[0.0], quality, [1.0]])
+    return float(ends[best] + ends[best + 1]) / 2, int(misplaced[best])
+
+
+def quality_plot(
+    label_quality: np.ndarray, flagged: np.ndarray, flagged_word: str = "doubted", *, threshold: bool = False
+) -> Figure:
     """Forty bars of `label_quality`, the flagged labels apart from the rest: how clear is the cut.
 
-    The height is the square root of the count, so that a few doubted labels among many stay visible.
+    The height is the square root of the count, so that a few doubted labels among many stay visible. `threshold` asks
+    for a line where the flagged labels end, with the counts on both sides.
     """
     bars = 40
     finite = np.isfinite(label_quality)
@@ -209,12 +228,13 @@ def quality_plot(label_quality: np.ndarray, flagged: np.ndarray, flagged_word: s
     others = np.bincount(bins[~marked], minlength=bars)
     highest = max(1, int((doubted + others).max()) if len(bins) else 1)
     left = 10 + LETTER * len(words.count(highest))
-    height, top = 250, 46
+    above, below = int(marked.sum()), int((~marked).sum())
+    threshold = threshold and above > 0 and below > 0
+    height, top = (272, 68) if threshold else (250, 46)
     bottom = height - 38
     x, y = Scale(0, bars, left, WIDTH - 8), Scale(0, math.sqrt(highest), bottom, top)
     title = "How clear is the cut"
-    above, below = int(marked.sum()), int((~marked).sum())
-    description = f"{words.counted(above, 'label')} {flagged_word}, {words.count(below)} not."
+    description = f"{words.counted(above, 'label') if above else 'No label'} {flagged_word}, {words.count(below)} not."
     if above and below:
         description += " Two hills apart mean a clear cut; one hill means that the border is a matter of taste."
     marks = [text(0, 13, "images (height: square root of the count)", "axis")]
@@ -237,6 +257,16 @@ def quality_plot(label_quality: np.ndarray, flagged: np.ndarray, flagged_word: s
             marks += [rect(x(index), split, width, bottom - split, "bar-given", tip)]
         if others[index]:
             marks += [rect(x(index), full, width, split - full, "bar-grey", tip)]
+    if threshold:
+        border, misplaced = cut(quality, marked)
+        description += f" The line stands at {words.decimal(border, 2)}"
+        description += f"; {words.counted(misplaced, 'label')} on the other side of it." if misplaced else "."
+        place, under = x(bars * border), words.count(int((quality <= border).sum()))
+        over = words.count(int((quality > border).sum()))
+        # The counts flank the line; where it stands at an edge they move along and stay apart.
+        middle = min(max(place, LETTER * len(under) + 8), WIDTH - 8 - LETTER * len(over))
+        marks += [line(place, top - 18, place, bottom, "threshold")]
+        marks += [text(middle - 5, top - 10, under, "strong", "end"), text(middle + 5, top - 10, over, "strong")]
     marks += [line(left, bottom, WIDTH - 8, bottom, "axis-line")]
     for share in (0, 0.5, 1):
         marks += [text(x(bars * share), bottom + 17, f"{share:g}", "axis", "middle")]

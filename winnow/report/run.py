@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from winnow.report.doubted import doubted_labels
 from winnow.report.figures import Figure
 from winnow.report.folder import Labels, read_epochs, read_labels, read_set_aside, read_summary
 from winnow.report.matrix import Confusion, classes_plot, matrix_plot
-from winnow.report.page import render, write_page
+from winnow.report.page import Next, render, write_page
 from winnow.report.plots import quality_plot
 from winnow.report.progress import curves, term_plots
 from winnow.train.settings import FEW_STEPS
@@ -24,14 +23,6 @@ Summary = dict[str, Any]
 
 ROWS_SHOWN = 20
 ROWS_FOLDED = 1000
-
-
-@dataclass(frozen=True)
-class Next:
-    """The one command a reader should type now, and what it does."""
-
-    command: str
-    does: str
 
 
 def write_run_report(run: Path, picture: Picture) -> Path:
@@ -283,38 +274,35 @@ def class_rows(summary: Summary) -> list[list[str]]:
 def settings_tables(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]:
     """How the run was made: what was read, what was chosen, the numbers of the method."""
 
-    def plain(value: object) -> str:
-        text = words.short(value, 300)
-        return {"None": "none", "True": "yes", "False": "no"}.get(text, text)
-
     made = [
-        ("command", plain(summary.get("command", words.NONE))),
+        ("command", words.setting(summary.get("command", words.NONE))),
         (
             "method",
-            f"{plain(summary.get('method'))}: {plain(summary.get('method_title', ''))}".removesuffix(": "),
+            f"{words.setting(summary.get('method'))}: {words.setting(summary.get('method_title', ''))}".removesuffix(
+                ": "
+            ),
         ),
-        ("data", f"{plain(summary.get('data'))}, {words.counted(summary.get('num_images') or 0, 'image')}"),
-        ("test set", plain(summary.get("test"))),
+        ("data", f"{words.setting(summary.get('data'))}, {words.counted(summary.get('num_images') or 0, 'image')}"),
+        ("test set", words.setting(summary.get("test"))),
         ("held out", words.count(summary.get("held_out") or 0)),
         ("without a label", words.count(summary.get("unlabelled") or 0)),
         ("set aside", words.count(summary.get("quarantined") or 0)),
-        ("network", f"{plain(summary.get('model'))}, {plain(summary.get('image_size'))} px"),
+        ("network", f"{words.setting(summary.get('model'))}, {words.setting(summary.get('image_size'))} px"),
         (
             "device",
-            f"{plain(summary.get('device'))}, {plain(summary.get('precision'))}, threads: "
-            f"{plain(summary.get('threads'))}",
+            f"{words.setting(summary.get('device'))}, {words.setting(summary.get('precision'))}, threads: "
+            f"{words.setting(summary.get('threads'))}",
         ),
-        ("epochs; seed", f"{plain(summary.get('epochs'))}; {plain(summary.get('seed'))}"),
+        ("epochs; seed", f"{words.setting(summary.get('epochs'))}; {words.setting(summary.get('seed'))}"),
         (
             "time",
             f"{words.duration(summary.get('seconds'))}, {words.count(summary.get('images_per_second'))} images/s",
         ),
         *([("stages", words.stage_times(stages))] if (stages := summary.get("stage_seconds")) else []),
-        ("version", plain(summary.get("version"))),
+        ("version", words.setting(summary.get("version"))),
     ]
     tables = [("The run", made)]
     for title, key in (("Hyperparameters of the method", "hyperparameters"), ("All settings", "settings")):
-        values = summary.get(key) or {}
-        if values:
-            tables.append((title, [(words.short(name, 80), plain(value)) for name, value in values.items()][:200]))
+        if values := summary.get(key):
+            tables.append((title, words.settings(values)))
     return tables

@@ -46,6 +46,13 @@ def about(number: float) -> str:
     return f"about {int(rounded):,}"
 
 
+def estimate(number: float) -> str:
+    """An estimated count for a table: three digits at most, one decimal below ten: 3,910, 4.2, <0.1."""
+    if number >= 9.95:
+        return about(number).removeprefix("about ")
+    return "0" if number == 0 else f"{number:.1f}" if number >= 0.05 else "<0.1"
+
+
 def percent_number(fraction: float | None, decimals: int = 1) -> str:
     """A fraction as a percentage without its sign, for ranges: 88.7; `>99.9` rather than a rounded 100."""
     if fraction is None or math.isnan(fraction):
@@ -144,6 +151,17 @@ def short(text: object, limit: int = 40) -> str:
         return whole
     tail = limit // 3
     return f"{whole[: limit - tail - 1]}{ELLIPSIS}{whole[len(whole) - tail :]}"
+
+
+def setting(value: object) -> str:
+    """The value of a setting, in words where it is none, true or false."""
+    text = short(value, 300)
+    return {"None": "none", "True": "yes", "False": "no"}.get(text, text)
+
+
+def settings(values: Mapping[str, object], most: int = 200) -> list[tuple[str, str]]:
+    """Rows (name, value) of a table of settings."""
+    return [(short(name, 80), setting(value)) for name, value in list(values.items())[:most]]
 
 
 def inline(text: object, limit: int = 40) -> str:

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.report.audit_folder import write_audit
+from winnow.audit.findings import KINDS
+from winnow.report.audit_words import MEANINGS, answer, examples, terminal_lines
+from winnow.report.folder import read_findings
+
+PHOTOS = {
+    "num_images": 48_169,
+    "num_classes": 12,
+    "quarantined": 41,
+    "unlabelled": 0,
+    "num_flagged": 3412,
+    "num_issues": 3600,
+    "counts": {"near_duplicate": 210, "wrong_label": 3412, "unreadable": 41},
+    "likely_true": {"wrong_label": 0.87, "near_duplicate": 0.98, "unreadable": None},
+    "estimated_noise_rate": 0.081,
+    "estimated_noise_rate_interval": [0.074, 0.089],
+}
+
+
+def test_every_kind_has_a_meaning():
+    assert tuple(MEANINGS) == KINDS
+
+
+def test_the_terminal_says_answer_table_and_what_cannot_be_seen():
+    told = {"wrong_label": "cat/00412.jpg looks like dog", "unreadable": "car/zero.jpg: empty"}
+
+    # 0.081 of the 48,128 readable labels are 3,898
+    assert terminal_lines(PHOTOS, told) == [
+        "About 3,900 of 48,128 labels look wrong: 8.1 % (interval 7.4 to 8.9).",
+        "  finding            images   likely true   for example",
+        "  wrong_label         3,412          87 %   cat/00412.jpg looks like dog",
+        "  near_duplicate        210          98 %",
+        "  unreadable             41         exact   car/zero.jpg: empty",
+        "Mistakes that everyone makes alike cannot be seen here: --blind 60 checks.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"num_flagged": 0, "num_issues": 0}, "No label stands out among 48,128 images"),
+        ({"num_flagged": 0, "num_issues": 1}, "No label stands out among 48,128 images; 1 image has other findings"),
+        ({"quarantined": 48_169}, "None of 48,169 images can be read"),
+        ({"num_classes": 1, "num_flagged": 0}, "With one class no label can look like another one; 3,600 images"),
+        ({"unlabelled": 48_128, "num_flagged": 0}, "There is no label to judge among 48,128 images"),
+        ({"estimated_noise_rate": None}, "3,412 of 48,128 labels look wrong"),
+        ({"estimated_noise_rate_interval": None}, "About 3,900 of 48,128 labels look wrong: 8.1 %"),
+        ({"estimated_noise_rate": 1e-6}, "Fewer than 1 of 48,128 labels look wrong: <0.1 %"),
+    ],
+)
+def test_every_state_has_its_answer(changes, sentence):
+    assert answer(PHOTOS | changes).replace("\u00a0", " ").startswith(sentence)
+
+
+@given(
+    st.dictionaries(st.sampled_from(KINDS), st.integers(1, 10**9)),
+    st.text(max_size=300),
+    st.integers(1, 10**9),
+    st.floats(0, 1),
+)
+def test_no_line_is_wider_than_a_terminal(counts, example, images, rate):
+    summary = PHOTOS | {"counts": counts, "num_images": images, "quarantined": 0, "estimated_noise_rate": rate}
+
+    lines = terminal_lines(summary, dict.fromkeys(KINDS, example))
+
+    assert max(map(len, lines)) <= 80
+    assert not any(set("\n\u00a0\u2068") & set(line) for line in lines)
+
+
+def test_examples_are_the_worst_of_each_kind(tmp_path):
+    found = {
+        "near_duplicate": [(3, 4, 0.9, ""), (4, 3, 0.9, ""), (5, 6, 0.8, "")],
+        "outlier": [(7, -1, 0.9, "far away"), (8, -1, 0.8, "")],
+    }
+    suggested = np.zeros(10, dtype=np.int64)
+    suggested[[1, 2]] = 1
+    quality = np.where(suggested == 1, [0.2, 0.3, 0.1, 0, 0, 0, 0, 0, 0, 0], 0.9)
+    folder = write_audit(
+        tmp_path / "audit", np.zeros(10), suggested, names=["cat", "dog"], quality=quality, found=found
+    )
+
+    assert examples(read_findings(folder), "dog") == {
+        "wrong_label": "00002.png looks like dog",
+        "near_duplicate": "2\u00a0groups, such as 00003.png",
+        "outlier": "00007.png: far away",
+    }
