@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from winnow.cli import bench, demo, doctor, methods, noise, predict, study, train
+from winnow.cli import bench, demo, diagnose, doctor, methods, noise, predict, study, train
 from winnow.cli.config import ConfiguredCommand
 from winnow.errors import WinnowError
 
@@ -25,6 +25,7 @@ for _command in (
     train.train,
     predict.predict,
     noise.noise,
+    diagnose.diagnose,
     bench.bench,
     methods.methods,
     doctor.doctor,

@@ -130,7 +130,8 @@ class TerminalProgress(Progress):
             self._stage_started = (name, now)
         took = now - self._stage_started[1]
         left = took * (total - done) / max(1, done)
-        rate = f"{done / took:,.0f} images/s" if took > 0.2 else ""
+        # Steps that take seconds each are no images.
+        rate = f"{done / took:,.0f} images/s" if took > 0.2 and done > took else ""
         parts = [name, f"{done:,}/{total:,}", rate, f"{time_left(left)} left" if took > 0.2 else ""]
         self._show(parts, done=done >= total)
 

@@ -1,0 +1,1 @@
+"""What label noise does to a collection, one consequence a file: numbers with intervals, no sentences."""
