@@ -18,7 +18,7 @@ LEVELS = (
     ("methods", "detect", "segment"),
     ("train",),
     ("audit",),
-    ("report",),
+    ("report", "export"),
     ("bench", "review"),
     ("api", "demo", "doctor", "estimator"),
     ("cli",),

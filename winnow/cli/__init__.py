@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from winnow.cli import bench, demo, diagnose, doctor, methods, noise, predict, study, train
+from winnow.cli import bench, demo, diagnose, doctor, export, methods, noise, predict, study, train
 from winnow.cli.config import ConfiguredCommand
 from winnow.errors import WinnowError
 
@@ -24,6 +24,7 @@ for _command in (
     demo.demo,
     train.train,
     predict.predict,
+    export.export,
     noise.noise,
     diagnose.diagnose,
     bench.bench,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from winnow.export.spreadsheet import runs
 from winnow.train.progress import Progress
 
 _REPEAT = 60.0
@@ -39,23 +40,13 @@ def warn_of_formulas(path: Path) -> None:
     if path.suffix.lower() != ".csv":
         return
     with path.open(newline="", encoding="utf-8") as file:
-        count = sum(_runs(cell) for row in csv.reader(file) for cell in row)
+        count = sum(runs(cell) for row in csv.reader(file) for cell in row)
     if count:
         print(
             f"{_styled('warning:', '33', sys.stderr)} {path}: {count:,} cells begin like a formula (= + - @ tab), "
             "which a spreadsheet would run; open it with a program that does not, or write .parquet",
             file=sys.stderr,
         )
-
-
-def _runs(cell: str) -> bool:
-    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return True
-    return False  # a number
 
 
 def plain(text: str) -> str:

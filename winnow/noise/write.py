@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from winnow.data.classes import MISSING_TEXTS
+from winnow.data.copying import encoded, file_path
 from winnow.data.metadata import KEY, TableMetadata
 from winnow.data.pictures import ArrayPictures, FilePictures, JoinedPictures
 from winnow.data.source import Pictures, Source, Unreadable
@@ -170,21 +170,10 @@ def _image(pictures: Pictures, row: int, paths: Sequence[str]) -> bytes | dict[s
 
 def _encoded(pictures: Pictures, row: int) -> bytes | None:
     """An image as it is stored, else as PNG."""
-    if isinstance(pictures, JoinedPictures):
-        return _encoded(pictures.parts[pictures.part[row]], int(pictures.row[row]))
-    if isinstance(pictures, ArrayPictures):
-        return _png(pictures.array[row])
-    stored: Callable[[int], bytes] | None = getattr(pictures, "encoded", None)
     try:
-        return stored(row) if stored is not None else _png(pictures.read(row))
+        return encoded(pictures, row)
     except Unreadable:  # its file is missing: the row stays, and is set aside again by whoever reads the copy
         return None
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _nullable(labels: np.ndarray) -> pa.Array:
@@ -203,7 +192,7 @@ def _is_in_files(pictures: Pictures) -> tuple[bool, bool]:
 def _relative_paths(pictures: Pictures, out: Path) -> list[str]:
     """Paths of the images in files, relative to the table; empty for others."""
     folder = os.path.abspath(out.parent)
-    found = (_path(pictures, row) for row in range(len(pictures)))
+    found = (file_path(pictures, row) for row in range(len(pictures)))
     return [os.path.relpath(path, folder) if path else "" for path in found]
 
 
@@ -214,12 +203,6 @@ def _is_text(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _path(pictures: Pictures, row: int) -> str:
-    if isinstance(pictures, JoinedPictures):
-        return _path(pictures.parts[pictures.part[row]], int(pictures.row[row]))
-    return pictures.paths[row] if isinstance(pictures, FilePictures) else ""
 
 
 def _write_csv(source: Source, noise: LabelNoise, out: Path) -> None:

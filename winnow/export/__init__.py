@@ -1,0 +1,1 @@
+"""The cleaned collection, for people and for other tools."""
