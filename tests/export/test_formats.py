@@ -108,6 +108,7 @@ def test_several_classes_come_back_with_what_is_unknown(several, tmp_path, to):
     ]  # fmt: skip
 
 
+@pytest.mark.slow  # its import alone takes seconds
 def test_hugging_faces_library_reads_the_folder(audited, several, tmp_path):
     datasets = pytest.importorskip("datasets")
     export(audited, "hugging-face", tmp_path / "one")
@@ -285,7 +286,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ]
 )
 ROUND_TRIP = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

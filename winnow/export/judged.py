@@ -224,7 +224,6 @@ def _copies(findings: Path, num: int) -> np.ndarray:
     if len(rows) and (min(rows.min(), first.min()) < 0 or max(rows.max(), first.max()) >= num):
         raise _damaged(findings.parent, "findings.parquet names an image that is not there")
     copy_of[rows] = first
-    copy_of[first] = -1
     return copy_of
 
 
