@@ -31,7 +31,7 @@ _BATCH_BYTES = 16 * 2**20
 _MORE_READERS = 6  # than workers: some wait for a disk or a network meanwhile
 _AHEAD = 4
 _PART_BYTES = 64 * 2**20
-_REMARKS = {
+REMARKS = {
     "truncated": "cut off; what could be decoded is used",
     "extension-mismatch": "named with another format's extension",
     "trailing-bytes": "followed by other bytes",
@@ -337,7 +337,7 @@ class _Gathered:
             yield f"The decoded images are kept on disk, not in memory: {self.pixels.num_bytes:,} bytes."
         for code, ids in sorted(self.remarks.items()):
             shown = ", ".join(map(printable, ids[:3])) + (", ..." if len(ids) > 3 else "")
-            yield f"{len(ids):,} images {_REMARKS.get(code, code)} ({code}): {shown}."
+            yield f"{len(ids):,} images {REMARKS.get(code, code)} ({code}): {shown}."
 
     def _nothing_left(self) -> str:
         counts = Counter(item.code for item in self.quarantined)
