@@ -21,8 +21,8 @@ from winnow.functional.robust import deviations
 
 LEAST_IMAGES = 10
 """Among fewer there is no usual size, shape, mode, brightness or sharpness."""
-FAR = 5.0
-"""Robust spreads from the median."""
+FAR, DIM = 5.0, 3.0
+"""Robust spreads from the median: of size, shape and sharpness; of light, which has an absolute bound besides."""
 DARK, BRIGHT = 0.2, 0.8
 """A dark picture has nearly nothing above the first, a bright one nearly nothing below the second; 0 black, 1 white."""
 RARE = 0.01
@@ -96,8 +96,8 @@ class _Looks:
 
 
 def _by_light(looks: _Looks) -> list[Found]:
-    dark = (looks.brightest < DARK) & (deviations(looks.brightest, _LEVEL_FLOOR) < -FAR) & ~looks.blank
-    bright = (looks.darkest > BRIGHT) & (deviations(looks.darkest, _LEVEL_FLOOR) > FAR) & ~looks.blank
+    dark = (looks.brightest < DARK) & (deviations(looks.brightest, _LEVEL_FLOOR) < -DIM) & ~looks.blank
+    bright = (looks.darkest > BRIGHT) & (deviations(looks.darkest, _LEVEL_FLOOR) > DIM) & ~looks.blank
     usual = np.median(looks.brightest), np.median(looks.darkest)
     return [
         _of("dark", dark, looks.brightest, lambda row: _light_sentence("above", looks.brightest[row], usual[0])),
