@@ -134,6 +134,23 @@ def test_without_truth_nothing_is_measured(audited):
     assert "Without checked labels these are estimates" in page.text
 
 
+def test_the_matrix_is_the_estimated_one_in_images_believed_of_a_class(audited):
+    shares = [
+        {"class": index, "images": 20, "given": 0.5, "estimated": e, "low": e, "high": e}
+        for index, e in ((0, 0.75), (1, 0.25))
+    ]
+    page = audited(
+        np.arange(40) % 2,
+        np.arange(40) % 2,
+        names=["cat", "dog"],
+        transition_matrix=[[0.9, 0.1], [0.0, 1.0]],
+        class_shares=shares,
+    )
+
+    # three quarters of 40 are 30, a tenth of those 3
+    assert "Most frequent: 3.0 of the 30 images believed cat carry the label dog (10.0 %)." in page.text
+
+
 def test_nothing_found_is_a_sentence_and_keeps_the_histogram(audited):
     page = audited([0, 1, 1], [0, 1, 1], names=["cat", "dog"])
 
@@ -165,6 +182,8 @@ def test_all_unreadable_counts_reasons_and_names_ten(audited):
     page = audited(np.zeros(12), np.zeros(12), names=["cat", "dog"], unreadable=broken)
 
     assert "None of 12 images can be read" in page.text
+    assert "nothing else could be judged" in page.text
+    assert "Nothing was counted by class." in page.text
     assert "empty 8, truncated 4." in page.text
     assert "00009.png: truncated: why" in page.text
     assert "00010.png" not in page.text
@@ -269,6 +288,18 @@ def test_the_page_takes_at_most_three_hundred_pictures_and_gives_each_part_its_s
     assert "3 of 3 shown" in page.text
     assert "9 of 100 shown" in page.text
     assert "216 of 1,000 shown" in page.text
+
+
+def test_a_page_that_grows_too_large_gives_up_pictures_and_keeps_its_words(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    given = np.arange(300) % 2
+    folder = write_audit(tmp_path / "audit", given, 1 - given, names=["cat", "dog"])
+    monkeypatch.setattr("winnow.report.page.LARGEST_PAGE", 500_000)
+
+    page = write_audit_report(folder, lambda row: rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).read_text()
+
+    assert "<img" not in page
+    assert "No picture fitted into this page." in page
 
 
 def test_a_folder_without_findings_is_refused_in_one_line(tmp_path):

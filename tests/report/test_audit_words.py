@@ -72,6 +72,16 @@ def test_no_line_is_wider_than_a_terminal(counts, example, images, rate):
     assert not any(set("\n\u00a0\u2068") & set(line) for line in lines)
 
 
+@pytest.mark.parametrize(("letter", "columns"), [("x", 1), ("\u6f22", 2)])
+def test_a_long_example_is_cut_at_the_edge_of_the_terminal(letter, columns):
+    lines = terminal_lines(PHOTOS | {"counts": {"conflicting_duplicate": 1}}, {"conflicting_duplicate": letter * 300})
+
+    row = lines[2]
+    width = len(row) + (columns - 1) * row.count(letter)
+    assert row.endswith(f"{letter}\u2026")
+    assert 76 <= width <= 80
+
+
 def test_examples_are_the_worst_of_each_kind(tmp_path):
     found = {
         "near_duplicate": [(3, 4, 0.9, ""), (4, 3, 0.9, ""), (5, 6, 0.8, "")],

@@ -15,7 +15,7 @@ from winnow.report.cards import Budget, Picture
 from winnow.report.doubted import doubted_labels
 from winnow.report.folder import Labels, read_findings, read_labels, read_set_aside, read_source, read_summary
 from winnow.report.matrix import Confusion, matrix_plot, share_decimals, shares_plot
-from winnow.report.page import render, write_page
+from winnow.report.page import PageTooLarge, render, write_page
 from winnow.report.plots import quality_plot
 
 Summary = dict[str, Any]
@@ -26,6 +26,8 @@ ROWS_FOLDED = 1000
 NAMES_SHOWN = 10
 SENTENCES_SHOWN = 50
 LONGEST_SENTENCE = 600
+# Characters of pictures; the next one is for a page that became too large.
+BUDGETS = (4_000_000, 1_000_000, 0)
 
 
 def write_audit_report(folder: Path, picture: Picture, test_picture: Picture | None = None) -> Path:
@@ -43,15 +45,23 @@ def write_audit_report(folder: Path, picture: Picture, test_picture: Picture | N
         InputError: the folder lacks its summary, labels or findings, or they are damaged.
         MachineError: the page cannot be written.
     """
-    values = audit_values(folder, picture, test_picture)
+    for characters in BUDGETS[:-1]:
+        try:
+            return _write(folder, picture, test_picture, Budget(characters=characters))
+        except PageTooLarge:  # names of nothing but quotation marks, say: words stay, pictures go
+            continue
+    return _write(folder, picture, test_picture, Budget(characters=BUDGETS[-1]))
+
+
+def _write(folder: Path, picture: Picture, test_picture: Picture | None, budget: Budget) -> Path:
+    values = audit_values(folder, picture, test_picture, budget)
     return write_page(folder / "report.html", render("audit.html", **values))
 
 
-def audit_values(folder: Path, picture: Picture, test_picture: Picture | None = None) -> dict[str, object]:
+def audit_values(folder: Path, picture: Picture, test_picture: Picture | None, budget: Budget) -> dict[str, object]:
     """Everything that the template of an audit shows."""
     summary, findings = read_summary(folder), read_findings(folder)
     labels = read_labels(folder, [])
-    budget = Budget()
     # What is bounded comes first, so that the wrong labels can have all the room that is left.
     pairs = duplicate_pairs(findings, labels, picture, test_picture, budget)
     outliers = outlier_grid(findings, labels, picture, budget)
@@ -59,7 +69,7 @@ def audit_values(folder: Path, picture: Picture, test_picture: Picture | None = 
     interval = summary.get("estimated_noise_rate_interval")
     wrong = int(labels.doubted.sum())
     confusion = estimated_confusion(summary, labels)
-    shares = class_rows(summary, labels.class_names)
+    shares = class_rows(summary, labels.class_names) if audit_words.labelled(summary) else []
     judged = bool(np.isfinite(labels.quality).any())
     return {
         "title": f"winnow audit: {words.short(summary.get('data', folder.name), 60)}",

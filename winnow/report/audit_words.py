@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,15 @@ def _rate(summary: Summary) -> str:
 def lead(summary: Summary) -> str:
     """How sure the answer is, and why the labels that are estimated to be wrong are not those that are flagged."""
     wrong, sentences = flagged(summary), []
-    if not labelled(summary) or (summary.get("num_classes") or 0) < 2:
+    if not readable(summary):
+        sentences.append("The reasons are counted below; nothing else could be judged.")
+    elif not labelled(summary) or (summary.get("num_classes") or 0) < 2:
         sentences.append("Outliers, duplicates and odd files need no labels; they are below.")
     elif wrong:
         share = summary.get("likely_true", {}).get("wrong_label")
+        unit = "image" if summary.get("multilabel") else "label"
         likely = f"; about {words.percent(share, 0)} of them are truly wrong" if words.known(share) else ""
-        sentences.append(f"{words.counted(wrong, 'label')} {'is' if wrong == 1 else 'are'} flagged{likely}.")
+        sentences.append(f"{words.counted(wrong, unit)} {'is' if wrong == 1 else 'are'} flagged{likely}.")
         sentences.append(
             "The estimate differs: it leaves out the flagged labels that are right and adds wrong ones "
             f"that do not stand out one by one. Intervals have level 95{words.NO_BREAK}%."
@@ -133,7 +137,10 @@ def next_step(summary: Summary, audit: Path) -> Next:
     """
     if flagged(summary) or not labelled(summary) or (summary.get("num_classes") or 0) < 2:
         table = f"winnow export {shlex.quote(words.visible(audit))} --to csv --out findings.csv"
-        return Next(table, "every image with its finding, the suggested label and the reason, as a table")
+        does = "every image with its finding, the suggested label and the reason, as a table"
+        return Next(
+            table, does if readable(summary) else "every file with the reason why it cannot be read, as a table"
+        )
     data = shlex.quote(words.visible(summary.get("data") or "DATA"))
     return Next(f"winnow audit {data} --blind 60", "draws 60 images at random to check by eye")
 
@@ -191,7 +198,17 @@ def terminal_lines(summary: Summary, examples: Mapping[str, str] | None = None) 
         lines.append(f"  {'finding':<{width}}  {'images':>9}   {'likely true':>11}   for example")
         for kind, images, likely in rows:
             start = f"  {kind:<{width}}  {images:>9}   {likely:>11}   "
-            lines.append((start + words.short((examples or {}).get(kind, ""), COLUMNS - len(start))).rstrip())
+            lines.append((start + _beginning((examples or {}).get(kind, ""), COLUMNS - len(start))).rstrip())
     if labelled(summary) and (summary.get("num_classes") or 0) > 1:
         lines.append(UNSEEN)
     return [line.replace(words.NO_BREAK, " ") for line in lines]
+
+
+def _beginning(text: str, columns: int) -> str:
+    """As much of a text as fits; Chinese and the like take two columns a letter."""
+    whole, taken = words.visible(text), 0
+    for place, letter in enumerate(whole):
+        taken += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if taken > columns:
+            return f"{whole[: max(0, place - 2)].rstrip()}{words.ELLIPSIS}"
+    return whole

@@ -15,6 +15,10 @@ CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-
 LARGEST_PAGE = 5_000_000
 
 
+class PageTooLarge(RuntimeError):
+    """A page has more bytes than we promise."""
+
+
 @dataclass(frozen=True)
 class Next:
     """The one command a reader should type now, and what it does."""
@@ -51,11 +55,11 @@ def render(template: str, **values: object) -> str:
     """One page as text.
 
     Raises:
-        RuntimeError: the page is larger than we promise, whatever the size of the collection.
+        PageTooLarge: the page is larger than we promise, whatever the size of the collection.
     """
     text = environment().get_template(template).render(values)
     if len(text.encode("utf-8")) >= LARGEST_PAGE:
-        raise RuntimeError(f"{template}: the page has {len(text):,} characters, at most {LARGEST_PAGE:,} allowed")
+        raise PageTooLarge(f"{template}: the page has {len(text):,} characters, at most {LARGEST_PAGE:,} allowed")
     return text
 
 
