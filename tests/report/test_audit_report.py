@@ -167,6 +167,7 @@ def test_one_class_still_has_outliers_and_says_why_no_label_is_wrong(audited):
 
     assert "With one class no label can look like another one; 1 image has other findings" in page.text
     assert "There is only one class." in page.text
+    assert "Not judged" not in page.text
     assert len(page.of("img")) == 1
 
 
@@ -350,6 +351,7 @@ def test_a_million_rows_stay_under_five_megabytes(tmp_path, read):
         "id": ids,
         "probability": quality,
         "reason": ids,
+        "suggested_label": given,
         "other_row": pa.array(np.arange(number)[::-1]),
         "other_id": ids,
         "group": rows,

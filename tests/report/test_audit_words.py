@@ -94,7 +94,7 @@ def test_examples_are_the_worst_of_each_kind(tmp_path):
         tmp_path / "audit", np.zeros(10), suggested, names=["cat", "dog"], quality=quality, found=found
     )
 
-    assert examples(read_findings(folder), "dog") == {
+    assert examples(read_findings(folder), ["cat", "dog"]) == {
         "wrong_label": "00002.png looks like dog",
         "near_duplicate": "2\u00a0groups, such as 00003.png",
         "outlier": "00007.png: far away",

@@ -128,7 +128,9 @@ def checked_rows(summary: Summary) -> list[tuple[str, str, str]]:
 
 
 def unjudged_classes(labels: Labels) -> list[tuple[str, str]]:
-    """Classes none of whose labels was judged, with their images: too few to compare."""
+    """Classes none of whose labels was judged among several, with their images: too few to compare."""
+    if labels.num_classes < 2:
+        return []
     present = (labels.given >= 0) & (labels.given < labels.num_classes)
     images = np.bincount(labels.given[present], minlength=labels.num_classes)
     judged = np.bincount(labels.given[present & np.isfinite(labels.quality)], minlength=labels.num_classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +135,11 @@ def next_step(summary: Summary, audit: Path) -> Next:
         summary: of the audit.
         audit: its folder.
     """
+    if not readable(summary):
+        return Next("winnow doctor", "checks this installation, in case that the files open elsewhere")
     if flagged(summary) or not labelled(summary) or (summary.get("num_classes") or 0) < 2:
-        table = f"winnow export {shlex.quote(words.visible(audit))} --to csv --out findings.csv"
-        does = "every image with its finding, the suggested label and the reason, as a table"
-        return Next(
-            table, does if readable(summary) else "every file with the reason why it cannot be read, as a table"
-        )
+        table = f"winnow export {shlex.quote(words.visible(audit))} --to csv --out labels.csv"
+        return Next(table, "the collection without what was flagged, as a table")
     data = shlex.quote(words.visible(summary.get("data") or "DATA"))
     return Next(f"winnow audit {data} --blind 60", "draws 60 images at random to check by eye")
 
@@ -159,21 +158,19 @@ def finding_rows(summary: Summary) -> list[tuple[str, str, str]]:
     return [(words.visible(kind), words.count(counts[kind]), share(kind)) for kind in kinds if counts[kind]]
 
 
-def examples(findings: Mapping[str, Findings], suggested: str = "") -> dict[str, str]:
+def examples(findings: Mapping[str, Findings], class_names: Sequence[str]) -> dict[str, str]:
     """The worst finding of each kind in a few words, for the last column of the terminal's table.
 
     Args:
-        findings: of an audit, by kind.
-        suggested: the class that the worst wrong label looks like.
+        findings: of an audit, by kind; none of them empty.
+        class_names: in index order.
     """
     found = {}
     for kind, items in findings.items():
-        if not len(items):
-            continue
         groups = len(np.unique(items.groups[items.groups >= 0])) if kind in DUPLICATE_KINDS else 0
         name = items.text(0, "id")
-        if kind == "wrong_label" and suggested:
-            found[kind] = f"{words.short(name, 24)} looks like {words.short(suggested, 16)}"
+        if 0 <= (suggested := int(items.suggested[0])) < len(class_names):
+            found[kind] = f"{words.short(name, 24)} looks like {words.short(class_names[suggested], 16)}"
         elif groups:
             found[kind] = f"{words.counted(groups, 'group')}, such as {words.short(name, 24)}"
         else:

@@ -66,6 +66,7 @@ class Findings:
 
     Args:
         rows, others: the image and the one that it is about, -1 where there is none.
+        suggested: the class that a wrong label looks like, -1 where there is none.
         probability: that the finding is true; NaN where it is a fact.
         groups: the duplicate group, -1 where there is none.
         texts: the columns `id`, `other_id` and `reason`, read one row at a time.
@@ -73,6 +74,7 @@ class Findings:
 
     rows: np.ndarray
     others: np.ndarray
+    suggested: np.ndarray
     probability: np.ndarray
     groups: np.ndarray
     texts: pa.Table
@@ -195,7 +197,7 @@ def read_findings(audit: Path) -> dict[str, Findings]:
         InputError: the table is missing, damaged or lacks a column.
     """
     path = audit / "findings.parquet"
-    columns = ["kind", "row", "id", "probability", "reason", "other_row", "other_id", "group"]
+    columns = ["kind", "row", "id", "probability", "reason", "suggested_label", "other_row", "other_id", "group"]
     try:
         table = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
@@ -211,6 +213,7 @@ def _of_kind(table: pa.Table) -> Findings:
     return Findings(
         rows=_whole(table, "row"),
         others=_whole(table, "other_row"),
+        suggested=_whole(table, "suggested_label"),
         probability=_decimal(table, "probability"),
         groups=_whole(table, "group"),
         texts=table.select(["id", "other_id", "reason"]),
