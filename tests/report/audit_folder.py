@@ -80,11 +80,9 @@ def write_audit(
         **(found or {}),
         "unreadable": [(row, -1, float("nan"), f"{code}: {reason}") for row, code, reason in unreadable],
     }
-    issues: dict[int, list[str]] = {}
     rows = []
     for kind in KINDS:
         for row, other, probability, reason in entries.get(kind, ()):
-            issues.setdefault(row, []).append(kind)
             alone = several or kind == "unreadable"
             rows.append(
                 {
@@ -109,8 +107,8 @@ def write_audit(
         suggested_label=suggested,
         suggested_probability=1 - quality,
         outlier_score=np.zeros(num),
-        issue=[issues.get(row, [None])[0] for row in range(num)],
-        reason=[(reasons or {}).get(row) for row in range(num)],
+        found={kind: np.array([e[0] for e in entries[kind]], int) for kind in KINDS if entries.get(kind)},
+        reasons=reasons or {},
     )
     write_labels(table, folder / "labels.parquet")
     if unreadable:
@@ -119,7 +117,7 @@ def write_audit(
     source = {"schema_version": 1, "address": "photos", "settings": {"label_column": None}, "fingerprint": "5f3a"}
     (folder / "source.json").write_text(json.dumps(source))
     summary = _summary(given, suggested, cells, names, several) | {
-        "num_issues": len(issues),
+        "num_issues": len({row for some in entries.values() for row, *_ in some}),
         "num_flagged": int(flagged.sum()),
         "counts": {kind: len(entries[kind]) for kind in KINDS if entries.get(kind)},
         "quarantined": len(unreadable),

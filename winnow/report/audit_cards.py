@@ -10,7 +10,7 @@ import numpy as np
 from winnow.report import words
 from winnow.report.audit_words import DUPLICATE_KINDS, MEANINGS, ODD_KINDS
 from winnow.report.cards import Budget, Card, Grid, Picture, encoded_row
-from winnow.report.folder import Findings, Labels
+from winnow.report.folder import KindFindings, Labels
 
 DUPLICATE_PAIRS = 24
 OUTLIERS = 24
@@ -58,7 +58,7 @@ def fair_shares(sizes: Sequence[int], most: int) -> list[int]:
 
 
 def duplicate_pairs(
-    findings: Mapping[str, Findings],
+    findings: Mapping[str, KindFindings],
     labels: Labels,
     picture: Picture,
     test_picture: Picture | None,
@@ -96,7 +96,7 @@ def duplicate_pairs(
     return shown
 
 
-def _names(found: Findings, num_rows: int, *, leak: bool) -> np.ndarray:
+def _names(found: KindFindings, num_rows: int, *, leak: bool) -> np.ndarray:
     """A number for each pair, whichever way round; a test image is another one than the row of its number."""
     if leak:
         return -(found.rows * (1 + found.others.max(initial=0)) + found.others) - 1
@@ -105,7 +105,7 @@ def _names(found: Findings, num_rows: int, *, leak: bool) -> np.ndarray:
 
 
 def _pair(
-    found: Findings,
+    found: KindFindings,
     place: int,
     labels: Labels,
     pictures: tuple[Picture, Picture | None],
@@ -135,7 +135,7 @@ def _side(picture: Picture | None, row: int, name: str, given: list[str] | None,
     return Card(picture=encoded, alternative=alternative, caption=label, facts=facts)
 
 
-def _facts(found: Findings, place: int) -> list[tuple[str, str]]:
+def _facts(found: KindFindings, place: int) -> list[tuple[str, str]]:
     probability, reason = float(found.probability[place]), found.text(place, "reason")
     return [
         ("likely true", words.percent(probability, 0) if words.known(probability) else "exact"),
@@ -143,12 +143,12 @@ def _facts(found: Findings, place: int) -> list[tuple[str, str]]:
     ]
 
 
-def _caption(found: Findings, place: int) -> str:
+def _caption(found: KindFindings, place: int) -> str:
     probability = float(found.probability[place])
     return f"likely: {words.percent(probability, 0)}" if words.known(probability) else "exact"
 
 
-def outlier_grid(findings: Mapping[str, Findings], labels: Labels, picture: Picture, budget: Budget) -> Grid | None:
+def outlier_grid(findings: Mapping[str, KindFindings], labels: Labels, picture: Picture, budget: Budget) -> Grid | None:
     """The images that look like none of the classes, the strangest first."""
     found = findings.get("outlier")
     if not found or not len(found):
@@ -156,7 +156,7 @@ def outlier_grid(findings: Mapping[str, Findings], labels: Labels, picture: Pict
     return _grid(found, "outlier", labels, picture, budget, OUTLIERS)
 
 
-def odd_grids(findings: Mapping[str, Findings], labels: Labels, picture: Picture, budget: Budget) -> list[Grid]:
+def odd_grids(findings: Mapping[str, KindFindings], labels: Labels, picture: Picture, budget: Budget) -> list[Grid]:
     """Blank, dark, blurred and otherwise odd images, a grid a kind."""
     kinds = [kind for kind in ODD_KINDS if kind in findings and len(findings[kind])]
     shares = fair_shares([len(findings[kind]) for kind in kinds], ODD_FILES)
@@ -165,7 +165,7 @@ def odd_grids(findings: Mapping[str, Findings], labels: Labels, picture: Picture
     ]
 
 
-def _grid(found: Findings, kind: str, labels: Labels, picture: Picture, budget: Budget, most: int) -> Grid:
+def _grid(found: KindFindings, kind: str, labels: Labels, picture: Picture, budget: Budget, most: int) -> Grid:
     cards: list[Card] = []
     for place in range(min(most, len(found))):
         encoded, problem = encoded_row(picture, int(found.rows[place]))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from winnow.report import words
-from winnow.report.folder import Findings
+from winnow.report.folder import KindFindings
 from winnow.report.page import Next
 
 Summary = Mapping[str, Any]
@@ -158,7 +158,7 @@ def finding_rows(summary: Summary) -> list[tuple[str, str, str]]:
     return [(words.visible(kind), words.count(counts[kind]), share(kind)) for kind in kinds if counts[kind]]
 
 
-def examples(findings: Mapping[str, Findings], class_names: Sequence[str]) -> dict[str, str]:
+def examples(findings: Mapping[str, KindFindings], class_names: Sequence[str]) -> dict[str, str]:
     """The worst finding of each kind in a few words, for the last column of the terminal's table.
 
     Args:

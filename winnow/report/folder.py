@@ -61,7 +61,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Findings:
+class KindFindings:
     """The findings of one kind, the worst first: columns of `findings.parquet`.
 
     Args:
@@ -190,7 +190,7 @@ def read_labels(run: Path, class_names: list[str]) -> Labels:
     )
 
 
-def read_findings(audit: Path) -> dict[str, Findings]:
+def read_findings(audit: Path) -> dict[str, KindFindings]:
     """The findings of an audit by their kind, in the order of the file.
 
     Raises:
@@ -209,8 +209,8 @@ def read_findings(audit: Path) -> dict[str, Findings]:
     return {kind: _of_kind(table.filter(pc.equal(table.column("kind"), kind))) for kind in kinds}
 
 
-def _of_kind(table: pa.Table) -> Findings:
-    return Findings(
+def _of_kind(table: pa.Table) -> KindFindings:
+    return KindFindings(
         rows=_whole(table, "row"),
         others=_whole(table, "other_row"),
         suggested=_whole(table, "suggested_label"),
