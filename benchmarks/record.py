@@ -109,7 +109,7 @@ def write(name: str, findings: Sequence[Finding], threads: int, rounds: int, fol
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    text = json.dumps(_rounded(record), indent=2)
+    text = json.dumps(rounded(record), indent=2)
     # Rows of numbers on one line each, so that a person can read the file.
     text = re.sub(r"\[\s+([-+\d.e,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
     path.write_text(text + "\n")
@@ -143,11 +143,12 @@ def _commit() -> str:
         return "unknown"
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Numbers with five digits, for records that a person reads."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value

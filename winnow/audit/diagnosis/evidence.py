@@ -42,6 +42,8 @@ class Evidence:
         believed: class that each image is believed to be of.
         trusted: where the belief is as good as the truth: what is counted there is label noise.
         surest: some of `trusted` where it is best; what is counted there cannot come from hard images.
+        contradiction: how often the two opinions that must agree for trust contradict each other where the surest
+            images are taken from; both may err as often at once.
         checked: whether `trusted` are images whose truth is known; then there is nothing to believe.
         description: of the features.
     """
@@ -55,6 +57,7 @@ class Evidence:
     believed: Int[np.ndarray, " n"]
     trusted: Bool[np.ndarray, " n"]
     surest: Bool[np.ndarray, " n"]
+    contradiction: float
     checked: bool
     description: str
 
@@ -91,9 +94,10 @@ class Evidence:
 
     @cached_property
     def noise_rate_interval(self) -> tuple[float, float]:
-        """Of 95 %: from what only the surest images show to what all trusted ones do."""
+        """Of 95 %: from what only the surest images show, less what may be errors of belief, to all trusted ones."""
         wrong = self.believed != self.labels
         low = clopper_pearson(int(wrong[self.surest].sum()), int(self.surest.sum()))[0]
+        low = max(0.0, low - self.contradiction)
         high = clopper_pearson(int(wrong[self.trusted].sum()), int(self.trusted.sum()))[1]
         return min(low, self.noise_rate), max(high, self.noise_rate)
 
@@ -191,9 +195,10 @@ def gathered(
         )
     if count_truth:
         trusted = surest = truth >= 0
+        contradiction = 0.0
         believed = np.where(trusted, truth, predicted)
     else:
-        trusted, surest = agreed(features, labels, probs)
+        trusted, surest, contradiction = agreed(features, labels, probs)
         believed = predicted
     return Evidence(
         features,
@@ -205,6 +210,7 @@ def gathered(
         believed,
         trusted,
         surest,
+        contradiction,
         count_truth,
         description,
     )
@@ -212,11 +218,12 @@ def gathered(
 
 def agreed(
     features: Float[np.ndarray, "n dim"], labels: Int[np.ndarray, " n"], probs: Float[np.ndarray, "n classes"]
-) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """(trusted, surest): where two opinions that err in different ways name the same class.
+) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"], float]:
+    """(trusted, surest, contradiction): where two opinions that err in different ways name the same class.
 
     One is the model's, the other the most frequent label among the ten nearest other images. Neither has seen the
-    image's own label. The surest are the half of each class that the model is surest of.
+    image's own label. The surest are those of them in the half of each class that the model is surest
+    of; the contradiction is the share of that half where the opinions differ.
     """
     classes = probs.shape[1]
     predicted = probs.argmax(axis=1)
@@ -227,10 +234,10 @@ def agreed(
     confidence = probs[np.arange(len(labels)), predicted]
     surest = np.zeros(len(labels), dtype=bool)
     for k in range(classes):
-        members = np.flatnonzero(trusted & (predicted == k))
+        members = np.flatnonzero(predicted == k)
         kept = int(np.ceil(_SUREST * len(members)))
         surest[members[np.argsort(-confidence[members], kind="stable")[:kept]]] = True
-    return trusted, surest
+    return trusted, surest & trusted, float((~trusted)[surest].mean())
 
 
 def _checked(source: Source, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:

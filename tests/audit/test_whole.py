@@ -1,0 +1,125 @@
+"""Remarks on a whole collection: made where there is something, hardly ever where there is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from winnow.audit.findings import LabelBeliefs
+from winnow.audit.whole import class_imbalance, merged_classes, order_effect, remarks, weak_slices
+from winnow.functional.neighbours import neighbours
+
+CLASSES, EACH = 4, 100
+NAMES = ("ant", "bee", "cat", "dog")
+
+
+def beliefs(labels, suggested):
+    flagged = (labels >= 0) & (suggested != labels)
+    return LabelBeliefs(
+        label_quality=np.where(flagged, 0.1, 0.9),
+        suggested_label=suggested,
+        suggested_probability=np.full(len(labels), 0.9),
+        is_issue=flagged,
+        reasons={},
+        joint=np.eye(CLASSES),
+        transition_matrix=np.eye(CLASSES),
+        noise_rate=float(flagged.mean()),
+        noise_rate_interval=(0.0, 1.0),
+        precision=0.9,
+    )
+
+
+def collection(seed, shuffled=True):
+    """(features, true classes): four clouds, in a random order."""
+    random = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(CLASSES), EACH)
+    if shuffled:
+        truth = random.permutation(truth)
+    features = 3 * np.eye(6)[truth] + random.normal(size=(len(truth), 6))
+    return features.astype(np.float32), truth
+
+
+def with_noise(truth, rate, seed):
+    random = np.random.default_rng(seed)
+    wrong = random.random(len(truth)) < rate
+    return np.where(wrong, (truth + random.integers(1, CLASSES, len(truth))) % CLASSES, truth)
+
+
+def kinds(features, labels, suggested):
+    graph = neighbours(features, 10, metric="cosine")
+    return [remark.kind for remark in remarks(features, labels, beliefs(labels, suggested), graph, NAMES)]
+
+
+def test_clean_and_evenly_noisy_collections_have_hardly_any_remark():
+    made = []
+    for seed in range(20):
+        features, truth = collection(seed)
+        made += kinds(features, with_noise(truth, 0.1 * (seed % 3), seed), truth)
+
+    assert len(made) <= 1
+
+
+def test_unbalanced_classes_are_counted():
+    labels = np.repeat([0, 1, 2], [300, 100, 99])
+    remark = class_imbalance(labels, NAMES)
+
+    assert remark is not None
+    assert "'ant' has 300 images, 'dog' 0" in remark.sentence
+    assert remark.numbers["empty"] == 1
+    assert class_imbalance(np.repeat(np.arange(4), [120, 100, 60, 90]), NAMES) is None
+    assert class_imbalance(np.repeat(np.arange(4), [3, 1, 1, 2]), NAMES) is None  # chance
+
+
+def test_an_order_by_class_is_seen_and_called_no_error():
+    features, truth = collection(0, shuffled=False)
+    remark = order_effect(truth, neighbours(features, 10, metric="cosine"), seed=0)
+
+    assert remark is not None
+    assert remark.numbers["pattern"] == "class"
+    assert remark.numbers["share"] == pytest.approx(396 / 399)
+    assert remark.numbers["chance_low"] < 99 / 399 < remark.numbers["chance_high"]
+    assert "no error" in remark.sentence
+
+
+def test_a_drift_within_the_classes_is_seen():
+    features, truth = collection(1)
+    drifting = np.column_stack([features, 0.05 * np.arange(len(truth))]).astype(np.float32)
+    remark = order_effect(truth, neighbours(drifting, 10), seed=0)
+
+    assert remark is not None
+    assert remark.numbers["pattern"] == "drift"
+    assert remark.numbers["apart"] < remark.numbers["chance_low"]
+    assert order_effect(truth, neighbours(features, 10), seed=0) is None
+
+
+def test_a_group_of_doubtful_images_is_a_weak_slice():
+    features, truth = collection(2)
+    features[truth == 2] += np.where(np.arange(EACH)[:, None] < 60, 8, 0)
+    labels = with_noise(truth, 0.03, 2)
+    group = np.flatnonzero(truth == 2)[:60]
+    labels[group[:30]] = 3
+    found = weak_slices(features, labels, beliefs(labels, truth), NAMES, seed=0)
+
+    assert len(found) >= 1
+    assert set(found[0].numbers["rows"]) <= set(group.tolist())
+    assert found[0].numbers["low"] > 2 * found[0].numbers["elsewhere"]
+
+
+def test_classes_taken_for_each_other_in_both_directions_are_merged():
+    _, truth = collection(3)
+    labels = truth.copy()
+    labels[np.flatnonzero(truth == 0)[:30]] = 1
+    one_way = merged_classes(labels, beliefs(labels, truth), NAMES)
+    labels[np.flatnonzero(truth == 1)[:30]] = 0
+    both_ways = merged_classes(labels, beliefs(labels, truth), NAMES)
+
+    assert one_way == []
+    assert [remark.numbers["classes"] for remark in both_ways] == [[0, 1]]
+    assert both_ways[0].numbers["images"] == 60
+    assert both_ways[0].numbers["low"] < 0.3 < both_ways[0].numbers["high"]
+
+
+def test_few_images_get_no_remark():
+    features, truth = collection(0, shuffled=False)
+
+    assert kinds(features[:49], truth[:49], truth[:49]) == []
