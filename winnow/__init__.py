@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["NoisyLabelClassifier", "Run", "find_label_issues", "fit", "open_source"]
+__all__ = ["Findings", "NoisyLabelClassifier", "Run", "audit", "find_label_issues", "fit", "open_source"]
 
 if TYPE_CHECKING:
-    from winnow.api import Run, fit, open_source
+    from winnow.api import Findings, Run, audit, fit, open_source
     from winnow.audit.confident import find_label_issues
     from winnow.estimator import NoisyLabelClassifier
 

@@ -153,7 +153,7 @@ def test_a_picture_that_vanishes_meanwhile_is_left_out_and_counted(audited, phot
     [
         (lambda folder: (folder / "labels.parquet").unlink(), "not finished, it has no labels.parquet"),
         (lambda folder: (folder / "labels.parquet").write_bytes(b"no"), "damaged: labels.parquet cannot be read"),
-        (lambda folder: (folder / "source.json").write_text("{"), "damaged: its record cannot be read"),
+        (lambda folder: (folder / "source.json").write_text("{"), "not readable as the record of an audit"),
         (lambda folder: (folder / "source.json").write_text('{"schema_version": 2}'), "damaged"),
         (lambda folder: (folder / "source.json").unlink(), "holds no audit and no run"),
     ],

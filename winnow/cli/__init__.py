@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from winnow.cli import bench, demo, diagnose, doctor, export, methods, noise, predict, study, train
+from winnow.cli import audit, bench, demo, diagnose, doctor, export, methods, noise, predict, study, train
 from winnow.cli.config import ConfiguredCommand
 from winnow.errors import WinnowError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 for _command in (
     demo.demo,
     train.train,
+    audit.audit,
     predict.predict,
     export.export,
     noise.noise,

@@ -100,14 +100,20 @@ def data_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_with_test(
-    data: str, settings: Mapping[str, Any], fetching: Callable[[str, int, int], None] | None = None
+    data: str,
+    settings: Mapping[str, Any],
+    fetching: Callable[[str, int, int], None] | None = None,
+    *,
+    unlabelled_ok: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> tuple[Source, Source | None]:
     """DATA and the test set that belongs to it, if one was named."""
     from winnow.data.open import open_source, open_test
 
     both = [name for name in DATA_SETTINGS if name not in (*_OF_DATA_ALONE, *_OF_TEST_ALONE)]
     reading = {name: settings[name] for name in both} | {"progress": fetching}
-    source = open_source(data, **{name: settings[name] for name in _OF_DATA_ALONE}, **reading)
+    alone = {name: settings[name] for name in _OF_DATA_ALONE}
+    source = open_source(data, unlabelled_ok=unlabelled_ok, class_names=class_names, **alone, **reading)
     if settings["test"] is None:
         return source, None
     return source, open_test(settings["test"], source, label_column=settings["test_label_column"], **reading)

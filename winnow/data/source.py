@@ -109,3 +109,11 @@ class Source:
     def unlabelled(self) -> np.ndarray:
         """Which images have no label at all, boolean (N,)."""
         return without_label(self.noisy_labels)
+
+    def may_mirror(self, channels: int) -> bool:
+        """Whether a mirrored picture keeps its class: what is known of the collection, else so for colour.
+
+        Args:
+            channels: of the decoded pictures, 1 or 3.
+        """
+        return channels == 3 if self.mirror is None else self.mirror

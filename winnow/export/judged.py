@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from winnow.audit.folder import READING, SOURCE, read_source_record
 from winnow.data.folder import printable
 from winnow.data.open import open_source
 from winnow.data.source import Source, first_line
 from winnow.errors import InputError
 
-_READING = frozenset(inspect.signature(open_source).parameters) - {"data", "progress", "class_names"}
 _COLUMNS = ("id", "given_label", "label_quality", "suggested_label", "suggested_probability", "issues", "reason")
 
 
@@ -78,7 +77,7 @@ def read_judged(folder: Path, progress: Callable[[str, int, int], None] | None =
     address, reading = _record(folder)
     table = _read(folder / "labels.parquet", _COLUMNS)
     class_names = _class_names(table, folder)
-    known = {name: value for name, value in reading.items() if name in _READING and value is not None}
+    known = {name: value for name, value in reading.items() if name in READING and value is not None}
     source = open_source(address, **known, progress=progress)
     _refuse_other(source, table.column("id").to_pylist(), class_names, folder)
     num, classes = table.num_rows, len(class_names)
@@ -109,12 +108,12 @@ def read_judged(folder: Path, progress: Callable[[str, int, int], None] | None =
 
 def _record(folder: Path) -> tuple[str, Mapping[str, Any]]:
     """The address of the source, and how it was read."""
-    audit, run = folder / "source.json", folder / "config.toml"
+    run = folder / "config.toml"
+    if (folder / SOURCE).is_file():
+        record = read_source_record(folder)
+        return record["address"], record["settings"]
     try:
-        if audit.is_file():
-            record = json.loads(audit.read_text(encoding="utf-8"))
-            address, reading = record["address"], record["settings"]
-        elif run.is_file():
+        if run.is_file():
             record = tomllib.loads(run.read_text(encoding="utf-8"))
             address, reading = record["data"]["address"], record["data"]
         else:

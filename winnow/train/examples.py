@@ -48,7 +48,7 @@ class Examples:
     @property
     def mirror(self) -> bool:
         """Whether views may be mirrored: what the source says, else images in colour."""
-        return self.collection.pixels.shape[3] == 3 if self.source.mirror is None else self.source.mirror
+        return self.source.may_mirror(self.collection.pixels.shape[3])
 
     def tell(self, progress: Progress) -> None:
         """What was found, in a line, and the remarks."""

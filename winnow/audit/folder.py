@@ -1,0 +1,120 @@
+"""The folder that an audit leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from winnow.data.open import open_source
+from winnow.data.places import absolute
+from winnow.data.source import Source
+from winnow.errors import InputError
+from winnow.output_folder import OutputFolder
+
+SCHEMA_VERSION = 1
+READING = frozenset(inspect.signature(open_source).parameters) - {"data", "progress", "class_names"}
+"""What a record says about how a collection was opened."""
+LABELS, FINDINGS, QUARANTINE = "labels.parquet", "findings.parquet", "quarantine.parquet"
+SUMMARY, SOURCE, BLIND = "summary.json", "source.json", "blind.csv"
+
+
+class AuditFolder(OutputFolder):
+    """The folder of an audit; see `OutputFolder`. `source.json` comes first, `summary.json` last."""
+
+    mark = SOURCE
+    what = "an audit"
+    leftovers = frozenset({QUARANTINE})
+
+    def begin(self, source: Source, data_settings: Mapping[str, Any]) -> None:
+        """Writes where the images come from; what was here before goes."""
+        self.write_json(SOURCE, source_record(source, data_settings))
+        self.settle()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """An audit that is done.
+
+    Attributes:
+        folder: where everything lies.
+        summary: the content of `summary.json`.
+        source: what was audited.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    source: Source
+
+    @property
+    def labels(self) -> pa.Table:
+        """`labels.parquet`, one row an image."""
+        return pq.read_table(self.folder / LABELS)
+
+    @property
+    def table(self) -> pa.Table:
+        """`findings.parquet`, one row a finding."""
+        return pq.read_table(self.folder / FINDINGS)
+
+
+def source_record(source: Source, data_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `source.json`: how the collection was opened, and how to know that it is the same."""
+    test = data_settings.get("test")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "address": absolute(source.address),
+        "settings": {**data_settings} | ({"test": absolute(test)} if test else {}),
+        "num_images": len(source),
+        "fingerprint": fingerprint(source),
+    }
+
+
+def opened_again(folder: Path) -> Source:
+    """The collection of an audit, opened as it was then.
+
+    Raises:
+        InputError: the folder holds no audit, or the collection is no longer the one that was audited.
+    """
+    record = read_source_record(folder)
+    known = {name: value for name, value in record["settings"].items() if name in READING and value is not None}
+    source = open_source(record["address"], **known)
+    if fingerprint(source) != record["fingerprint"]:
+        raise InputError(
+            f"{record['address']}: no longer holds the {record['num_images']:,} images that {folder} was made of; "
+            "audit it anew"
+        )
+    return source
+
+
+def fingerprint(source: Source) -> str:
+    """32 hex digits of the images' names and the classes' names, in order; labels may be corrected meanwhile."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (*source.class_names, "", *source.ids):
+        text = name.encode("utf-8", "surrogateescape")
+        digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()
+
+
+def read_source_record(folder: Path) -> dict[str, Any]:
+    """`source.json` of an audit.
+
+    Raises:
+        InputError: the folder holds no audit, or one of another version.
+    """
+    path = folder / SOURCE
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema_version"] != SCHEMA_VERSION:
+            raise InputError(f"{path}: written by another version of winnow (schema {record['schema_version']})")
+        return {"address": str(record["address"]), **record}
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no audit (no {SOURCE}): make one with winnow audit DATA --out DIR") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not readable as the record of an audit: {error}") from error
