@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -115,9 +116,14 @@ def find_leaks(
     if len(tests) and len(ours):
         whole = nearest(ours, tests)
         scale = scales(whole)
-        by_chance = chance(whole, scale)
+        windows, frames = _looks(mirrored)
+        by_chance = chance(whole, scale, looks=1 + len(windows) + len(frames))
         bound = by_chance.bound(FALSE_LEAKS * len(tests))
-        for rows, columns, ratios in _meetings(images, test_images, ours, tests, whole, scale, mirrored):
+        for rows, columns, ratios in chain(
+            [_ratios(whole, scale)],
+            (_ratios(nearest(ours, _thumbnails(test_images, window), k=2), scale) for window in windows),
+            (_ratios(nearest(tests, _thumbnails(images, frame), k=2), scale, turned=True) for frame in frames),
+        ):
             close = ratios < bound
             for row, column, value in zip(rows[close], columns[close], ratios[close], strict=True):
                 if (value, column) < (ratio[row], test_row[row]):
@@ -177,8 +183,8 @@ def _near_pairs(images: Pixels, distinct: Int[np.ndarray, " m"], mirrored: bool)
     thumbs = _thumbnails(images)[distinct]
     straight = nearest(thumbs)
     scale = scales(straight)
-    by_chance = chance(straight, scale)
-    bound = by_chance.bound(FALSE_PAIRS / (1 + mirrored))
+    by_chance = chance(straight, scale, looks=1 + mirrored)
+    bound = by_chance.bound(FALSE_PAIRS)
     parts = [_within(straight, scale, bound)]
     if mirrored:
         parts.append(_within(nearest(thumbs, _mirrored(thumbs)), scale, bound))
@@ -199,12 +205,13 @@ def _within(
     found: Nearest, scale: Float[np.ndarray, " n"], bound: float
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
     """Pairs nearer than the bound, measured by the smaller of both scales."""
-    rows, places = np.nonzero((found.distances < bound * scale[:, None]) & (found.indices >= 0))
+    with np.errstate(invalid="ignore"):  # nothing times infinite, where there are too few images for a bound
+        rows, places = np.nonzero((found.distances < bound * scale[:, None]) & (found.indices >= 0))
     columns = found.indices[rows, places]
-    ratio = found.distances[rows, places] / np.minimum(scale[rows], scale[columns])
+    ratio = _over(found.distances[rows, places], np.minimum(scale[rows], scale[columns]))
     kept = (ratio < bound) & (rows != columns)
     rows, columns = rows[kept], columns[kept]
-    return np.minimum(rows, columns), np.maximum(rows, columns), ratio[kept].astype(np.float64)
+    return np.minimum(rows, columns), np.maximum(rows, columns), ratio[kept]
 
 
 def _joined(same: Int[np.ndarray, " n"], distinct: Int[np.ndarray, " m"], near: _Near) -> Int[np.ndarray, " n"]:
@@ -228,8 +235,10 @@ def _conflicting(group: Int[np.ndarray, " n"], noisy_labels: Int[np.ndarray, " n
         for member, label in zip(members, labels, strict=True):
             rows.append(member)
             others.append(members[labels != label][0])
-            reasons.append(f"Of {len(members)} copies of one picture, {int((labels == label).sum())} have this label; "
-                           f"there are {different} labels.")
+            reasons.append(
+                f"Of {len(members)} copies of one picture, {int((labels == label).sum())} have this label; "
+                f"there are {different} labels."
+            )
     return Found(
         "conflicting_duplicate",
         np.array(rows, dtype=np.int64),
@@ -280,37 +289,31 @@ def _probability(ratio: Float[np.ndarray, " pairs"], by_chance: Chance) -> Float
     return np.clip(1 - by_chance.expected(ratio) / np.maximum(at_most, 1), 0, 1)
 
 
-def _meetings(
-    images: Pixels,
-    test_images: Pixels,
-    ours: Float[np.ndarray, "n pixels"],
-    tests: Float[np.ndarray, "t pixels"],
-    whole: Nearest,
-    scale: Float[np.ndarray, " t"],
-    mirrored: bool,
-) -> Iterator[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
-    """(rows, test rows, ratios) of the nearest, window by window."""
-    yield _ratios(whole, scale)
-    parts = both_ways([WHOLE, *(window for side in _TEST_CROPS for window in crops(side, _STEP))], mirrored)
-    for window in parts[1:]:
-        yield _ratios(nearest(ours, _thumbnails(test_images, window), k=2), scale)
-    for frame in both_ways([middle(side) for side in _TEST_CROPS[1:]], mirrored):
-        found = nearest(tests, _thumbnails(images, frame), k=2)
-        rows, places = np.nonzero(found.indices >= 0)
-        columns = found.indices[rows, places]
-        yield rows, columns, (found.distances[rows, places] / scale[columns]).astype(np.float64)
+def _looks(mirrored: bool) -> tuple[list[Window], list[Window]]:
+    """Parts of test images that may be copied, and parts of the collection's that may be copies inside a border."""
+    cut = [window for side in _TEST_CROPS for window in crops(side, _STEP)]
+    framed = [middle(side) for side in _TEST_CROPS[1:]]
+    return both_ways([WHOLE, *cut], mirrored)[1:], both_ways(framed, mirrored)
 
 
 def _ratios(
-    found: Nearest, scale: Float[np.ndarray, " t"]
+    found: Nearest, scale: Float[np.ndarray, " t"], turned: bool = False
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    columns, places = np.nonzero(found.indices >= 0)
-    return found.indices[columns, places], columns, (found.distances[columns, places] / scale[columns]).astype(float)
+    """(rows, test rows, ratios) where test images were the queries, or, turned, what was searched."""
+    queries, places = np.nonzero(found.indices >= 0)
+    rows, columns = found.indices[queries, places], queries
+    if turned:
+        rows, columns = columns, rows
+    return rows, columns, _over(found.distances[queries, places], scale[columns])
 
 
-def _same_contents(
-    images: Pixels, test_images: Pixels, facts: Facts, test_facts: Facts
-) -> Iterator[tuple[int, int]]:
+def _over(distances: Float[np.ndarray, " m"], scale: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Ratios, infinite where there is no scale to tell by."""
+    known = np.isfinite(scale) & (scale > 0)
+    return np.where(known, distances / np.where(known, scale, 1), np.inf).astype(np.float64)
+
+
+def _same_contents(images: Pixels, test_images: Pixels, facts: Facts, test_facts: Facts) -> Iterator[tuple[int, int]]:
     """(row, the first test row with the same pixels or the same file)."""
     seen: dict[object, int] = {}
     for column, key in enumerate(_keys(test_images, test_facts)):
@@ -318,13 +321,17 @@ def _same_contents(
         if test_facts.contents[column]:
             seen.setdefault(int(test_facts.contents[column]), column)
     for row, key in enumerate(_keys(images, facts)):
-        column = seen.get(key, seen.get(int(facts.contents[row]) or None))
-        if column is not None:
-            yield row, column
+        content = int(facts.contents[row])  # 0: there was no file
+        twin = seen.get(key, seen.get(content) if content else None)
+        if twin is not None:
+            yield row, twin
 
 
 def _same_colours(
-    images: Pixels, left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"], mirrored: Bool[np.ndarray, " pairs"]
+    images: Pixels,
+    left: Int[np.ndarray, " pairs"],
+    right: Int[np.ndarray, " pairs"],
+    mirrored: Bool[np.ndarray, " pairs"],
 ) -> Bool[np.ndarray, " pairs"]:
     """Whether colours go together over the pictures, up to one brightness and one contrast for all of them."""
     agree = np.ones(len(left), dtype=bool)

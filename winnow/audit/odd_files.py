@@ -92,7 +92,9 @@ class _Looks:
         inner = grey[:, 1:-1, 1:-1]
         beside = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
         rounding = 1e-6  # as if there were a little noise: a picture without contrast is not blurred
-        self.sharpness[part] = np.log(((4 * inner - beside).var(axis=(1, 2)) + 20 * rounding) / (levels.var(axis=1) + rounding))
+        self.sharpness[part] = np.log(
+            ((4 * inner - beside).var(axis=(1, 2)) + 20 * rounding) / (levels.var(axis=1) + rounding)
+        )
 
 
 def _by_light(looks: _Looks) -> list[Found]:
@@ -114,8 +116,10 @@ def _blurred(collection: Collection, looks: _Looks) -> Found:
         "blurred",
         blurred,
         looks.sharpness,
-        lambda row: f"Its sharpness (variance of the Laplacian over that of the levels) is "
-        f"{np.exp(looks.sharpness[row] - usual):.2g} of the usual one.",
+        lambda row: (
+            f"Its sharpness (variance of the Laplacian over that of the levels) is "
+            f"{np.exp(looks.sharpness[row] - usual):.2g} of the usual one."
+        ),
     )
 
 
@@ -132,9 +136,7 @@ def _by_size(collection: Collection) -> list[Found]:
     return found
 
 
-def _size_sentence(
-    width: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"], usual: str
-) -> Callable[[int], str]:
+def _size_sentence(width: Float[np.ndarray, " n"], height: Float[np.ndarray, " n"], usual: str) -> Callable[[int], str]:
     return lambda row: f"It is {width[row]:.0f} x {height[row]:.0f} pixels, in the middle are {usual}."
 
 
@@ -151,7 +153,9 @@ def _by_mode(collection: Collection, looks: _Looks) -> Found:
 
     def sentence(row: int) -> str:
         if odd[row]:
-            return f"Its pixels are stored as {LAYOUTS[layouts[row]]}, as in {counts[layouts[row]]:,} of {number:,} files."
+            return (
+                f"Its pixels are stored as {LAYOUTS[layouts[row]]}, as in {counts[layouts[row]]:,} of {number:,} files."
+            )
         is_coloured = bool(looks.coloured[row])
         return f"It is {'coloured' if is_coloured else 'grey'}, as {share[is_coloured]:,} of {number:,} pictures are."
 
@@ -161,13 +165,13 @@ def _by_mode(collection: Collection, looks: _Looks) -> Found:
 def _remarked(collection: Collection) -> Found:
     notes = collection.facts.notes
     rows = np.array(sorted(notes), dtype=np.int64)
-    reasons = ["The file is " + "; ".join(f"{REMARKS[code]} ({code})" for code in notes[row]) + "." for row in rows.tolist()]
+    reasons = [
+        "The file is " + "; ".join(f"{REMARKS[code]} ({code})" for code in notes[row]) + "." for row in rows.tolist()
+    ]
     return Found("odd_file", rows, np.full(len(rows), np.nan), reasons)
 
 
-def _of(
-    kind: str, odd: Bool[np.ndarray, " n"], rank: Float[np.ndarray, " n"], sentence: Callable[[int], str]
-) -> Found:
+def _of(kind: str, odd: Bool[np.ndarray, " n"], rank: Float[np.ndarray, " n"], sentence: Callable[[int], str]) -> Found:
     """The odd ones, the smallest rank first."""
     rows = np.flatnonzero(odd)
     rows = rows[np.argsort(rank[rows], kind="stable")]

@@ -92,7 +92,7 @@ def _beyond_the_body(
     scale = max((high - middle) / np.log(10), 1e-9)
     order = np.argsort(-unusual, kind="stable")
     expected = number * 0.05 * np.exp(-(unusual[order] - high) / scale)
-    share = expected / np.arange(1, number + 1)
+    share = np.where(unusual[order] > high, expected / np.arange(1, number + 1), 1.0)
     # The most that can be reported; probabilities then fall with the rank.
     count = int(np.flatnonzero(share <= FALSE_SHARE)[-1]) + 1 if (share <= FALSE_SHARE).any() else 0
     probability = 1 - np.maximum.accumulate(share[:count])

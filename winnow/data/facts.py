@@ -61,7 +61,9 @@ class GatheredFacts:
     def facts(self) -> Facts:
         """All of them so far."""
         sizes = np.array(self.sizes, dtype=np.int32).reshape(-1, 2)
-        return Facts(sizes, np.array(self.layouts, dtype=np.uint8), np.array(self.contents, dtype=np.uint64), self.notes)
+        return Facts(
+            sizes, np.array(self.layouts, dtype=np.uint8), np.array(self.contents, dtype=np.uint64), self.notes
+        )
 
 
 def layout(mode: str, is_transparent: bool) -> int:

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 
 NEIGHBOURS = 5
 MOST_DIMENSIONS = 14.0
-"""Photographs spread in about 20 directions, but plain ones (a sky, the sea) in fewer, and chance pairs are of those."""
+"""Photographs spread in about 20 directions, plain ones (a sky, the sea) in fewer, and those give the chance pairs."""
 _CANDIDATES = 20
 """Taken by correlation; the nearest of them by tangent distance are kept, or the last of these would lie too far."""
 SEARCHED_WHOLE = 4096
@@ -39,7 +39,8 @@ class Nearest:
 
     Attributes:
         indices: rows of the thumbnails searched; -1 where there are no more.
-        distances: tangent distances in [0, 1], of a point from what the query becomes by small moves, ascending; infinite where there are no more.
+        distances: tangent distances in [0, 1], of a point from what the query becomes by small moves, ascending;
+            infinite where there are no more.
     """
 
     indices: Int[np.ndarray, "queries k"]
@@ -90,7 +91,7 @@ class Chance:
     """How many unrelated pairs are near by chance.
 
     Attributes:
-        trials: neighbours looked at, of all queries.
+        trials: neighbours looked at, of all queries in all searches.
         dimensions: m, how many directions the collection locally spreads in; 0 where there are too few points to tell.
     """
 
@@ -108,12 +109,13 @@ class Chance:
         return float(min(false_pairs / self.trials, 1.0) ** (1 / self.dimensions))
 
 
-def chance(found: Nearest, scale: Float[np.ndarray, " n"]) -> Chance:
+def chance(found: Nearest, scale: Float[np.ndarray, " n"], looks: int = 1) -> Chance:
     """Reads off the ratios of a collection how often unrelated pairs are near.
 
     Args:
         found: the neighbours of each query.
         scale: see `scales`.
+        looks: how many searches like this one there are in all.
     """
     full = np.isfinite(found.distances).all(axis=1) & (scale > 0)
     k = found.distances.shape[1]
@@ -122,7 +124,7 @@ def chance(found: Nearest, scale: Float[np.ndarray, " n"]) -> Chance:
     ratio = np.quantile(found.distances[full, 1] / scale[full], _RATIO_QUANTILE)
     # For the second of k - 1 points within the last, P(ratio < t) = 1 - (1 - p)^(k-1) - (k-1) p (1 - p)^(k-2), p = t^m.
     dimensions = np.log(_share_within(k - 1, _RATIO_QUANTILE)) / np.log(ratio) if 0 < ratio < 1 else 0.0
-    return Chance(int(full.sum()) * (k - 1), min(float(dimensions), MOST_DIMENSIONS))
+    return Chance(looks * int(full.sum()) * (k - 1), min(float(dimensions), MOST_DIMENSIONS))
 
 
 def _share_within(count: int, probability: float) -> float:
