@@ -107,9 +107,7 @@ def cleanlab_probs(features: np.ndarray, given: np.ndarray, clean: np.ndarray, s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-        probs = cross_val_predict(
-            LogisticRegression(max_iter=1000), features, given, cv=folds, method="predict_proba"
-        )
+        probs = cross_val_predict(LogisticRegression(max_iter=1000), features, given, cv=folds, method="predict_proba")
         began = time.process_time()
         flagged = find_label_issues(given, probs, n_jobs=1)
         seconds = time.process_time() - began

@@ -135,7 +135,9 @@ class FoldModels:
         At most 4,000 images are asked.
         """
         thirds = [range(third, len(self.parts) - len(self.parts) % 3, 3) for third in range(3)]
-        models = [self._solved(*(sum(sums[fold] for fold in third) for sums in (self.grams, self.sides))) for third in thirds]
+        models = [
+            self._solved(*(sum(sums[fold] for fold in third) for sums in (self.grams, self.sides))) for third in thirds
+        ]
         different = asked = 0
         for third, (one, other) in zip(thirds, ((1, 2), (2, 0), (0, 1)), strict=True):
             for fold in third:

@@ -79,6 +79,35 @@ class ModelError:
 
 
 @dataclass(frozen=True)
+class Destinations:
+    """Share of the wrong labels of class j that are g, for all j and g; only pairs that occur are stored.
+
+    Attributes:
+        pairs: j K + g, sorted.
+        counts: wrong labels of each.
+        totals: of each class j.
+    """
+
+    pairs: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
+
+    @classmethod
+    def unknown(cls, num_classes: int) -> Destinations:
+        """All other classes equally."""
+        return cls(np.empty(0, dtype=np.int64), np.empty(0), np.zeros(num_classes))
+
+    def of(self, pairs: np.ndarray) -> np.ndarray:
+        """The share of each pair; every class is given two labels more, spread evenly over the others."""
+        classes = len(self.totals)
+        counts = np.zeros(pairs.shape)
+        if len(self.pairs):
+            place = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)
+            counts = np.where(self.pairs[place] == pairs, self.counts[place], 0.0)
+        return (counts + _PRIOR_FLIPS / max(classes - 1, 1)) / (self.totals[pairs // classes] + _PRIOR_FLIPS)
+
+
+@dataclass(frozen=True)
 class Account:
     """One account of the noise at one sharpness.
 
@@ -87,7 +116,7 @@ class Account:
         edges: of the unsureness between bins; none for the account by class.
         rates: how often labels of each bin are wrong.
         leaning: of each true class, as a factor of that.
-        destinations: entry (j, g): share of the wrong labels of class j that are g.
+        destinations: where wrong labels of each class go.
         by_class: share of the wrong labels that follow `destinations`; the others are the next class by looks.
         unsureness: mean of 1 - the largest P(class).
         likelihood: log, of the labels fitted to.
@@ -97,7 +126,7 @@ class Account:
     edges: np.ndarray
     rates: np.ndarray
     leaning: np.ndarray
-    destinations: np.ndarray
+    destinations: Destinations
     by_class: float
     unsureness: float
     likelihood: float = -np.inf
@@ -144,7 +173,7 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
         if weight:
             if len(sample) < len(known):
                 account = _fit(candidates.of(known), account, num_classes, steps=_STEPS // 4)
-            found = _beliefs(candidates, account)[0]
+            found = _beliefs(candidates, account, account.destinations.of(_pairs(candidates, num_classes)))[0]
             rates.append(_rate(found, candidates))
             beliefs += weight * found
     mean = float(np.dot(weights[weights > 0], rates))
@@ -179,10 +208,10 @@ def _start(candidates: Candidates, sharpness: float, bins: int, classes: int, be
     edges = np.quantile(1 - looks[candidates.judged].max(axis=1), np.arange(1, bins) / bins)
     if before is not None:
         return replace(before, sharpness=sharpness, edges=edges, unsureness=unsureness)
-    uniform = np.full((classes, classes), 1 / max(classes - 1, 1))
-    np.fill_diagonal(uniform, 0)
     by_class = 1.0 if bins == 1 else 0.5
-    return Account(sharpness, edges, np.full(bins, 0.15), np.ones(classes), uniform, by_class, unsureness)
+    return Account(
+        sharpness, edges, np.full(bins, 0.15), np.ones(classes), Destinations.unknown(classes), by_class, unsureness
+    )
 
 
 def _looks(scores: np.ndarray, sharpness: float) -> np.ndarray:
@@ -192,21 +221,34 @@ def _looks(scores: np.ndarray, sharpness: float) -> np.ndarray:
     return values / values.sum(axis=1, keepdims=True)
 
 
+def _pairs(candidates: Candidates, num_classes: int) -> np.ndarray:
+    """j K + given label for each candidate j; 0 without a label."""
+    return candidates.classes * num_classes + np.maximum(candidates.labels, 0)[:, None]
+
+
 def _unsureness(looks: np.ndarray) -> float:
     return float(np.maximum((1 - looks.max(axis=1)).mean(), 1e-6))
 
 
-def _beliefs(candidates: Candidates, account: Account) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(P(true class | picture, label), share of it by `destinations`, bins, likelihood of each label)."""
+def _beliefs(
+    candidates: Candidates, account: Account, shares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(P(true class | picture, label), share of it by `destinations`, bins, likelihood of each label).
+
+    Args:
+        candidates: of the pictures.
+        account: of the noise.
+        shares: of the wrong labels of each candidate's class that are the given one, by its `destinations`.
+    """
     looks = _looks(candidates.scores, account.sharpness)
     bins = np.searchsorted(account.edges, 1 - looks.max(axis=1))
     rows = np.flatnonzero(candidates.own >= 0)
-    labels, own = candidates.labels[rows], candidates.own[rows]
+    own = candidates.own[rows]
     chance = np.clip(account.leaning[candidates.classes[rows]] * account.rates[bins[rows], None], 0, 0.95)
     mine = looks[rows]
     given = mine[np.arange(len(rows)), own]
     wrong = mine * chance
-    directed = wrong * account.destinations[candidates.classes[rows], labels[:, None]] * account.by_class
+    directed = wrong * shares[rows] * account.by_class
     joint = directed + wrong * given[:, None] / np.maximum(1 - mine, 1e-9) * (1 - account.by_class)
     right = given * (1 - chance[np.arange(len(rows)), own])
     directed[np.arange(len(rows)), own] = 0
@@ -217,9 +259,9 @@ def _beliefs(candidates: Candidates, account: Account) -> tuple[np.ndarray, np.n
     result = _certain(result, candidates)
     likelihood = np.ones(len(result))
     likelihood[rows] = np.where(candidates.verified[rows], given + _TINY, total)
-    shares = np.zeros_like(result)
-    shares[rows] = directed / total[:, None]
-    return result, shares, bins, likelihood
+    by_destination = np.zeros_like(result)
+    by_destination[rows] = directed / total[:, None]
+    return result, by_destination, bins, likelihood
 
 
 def _certain(beliefs: np.ndarray, candidates: Candidates) -> np.ndarray:
@@ -235,9 +277,11 @@ def _fit(candidates: Candidates, account: Account, num_classes: int, *, steps: i
     judged = candidates.judged
     own = candidates.own[judged]
     labels, classes = candidates.labels[judged], candidates.classes[judged]
-    pairs = (classes * num_classes + labels[:, None]).ravel()
+    pairs, member = np.unique(_pairs(candidates, num_classes), return_inverse=True)
+    member = member.reshape(candidates.classes.shape)
+    shares = account.destinations.of(pairs)[member]
     for _ in range(steps):
-        beliefs, directed, bins, likelihood = _beliefs(candidates, account)
+        beliefs, directed, bins, likelihood = _beliefs(candidates, account, shares)
         mine, directed, bins = beliefs[judged], directed[judged], bins[judged]
         wrong = 1 - mine[np.arange(len(mine)), own]
         mean = float((wrong.sum() + 1) / (len(wrong) + 2))
@@ -246,13 +290,12 @@ def _fit(candidates: Candidates, account: Account, num_classes: int, *, steps: i
         everyone = np.bincount(classes.ravel(), mine.ravel(), num_classes)
         right = np.bincount(labels, 1 - wrong, num_classes)
         leaning = (everyone - right + _PRIOR_ROWS * mean) / (everyone + _PRIOR_ROWS) / max(mean, 1e-12)
-        flips = np.bincount(pairs, directed.ravel(), num_classes**2).reshape(num_classes, num_classes)
+        flips = np.bincount(member[judged].ravel(), directed.ravel(), len(pairs))
+        destinations = Destinations(pairs, flips, np.bincount(pairs // num_classes, flips, num_classes))
+        shares = destinations.of(pairs)[member]
         by_class = account.by_class
         if len(account.rates) > 1:
             by_class = float((directed.sum() + 1) / (wrong.sum() + 2))
-        flips += _PRIOR_FLIPS / max(num_classes - 1, 1)
-        np.fill_diagonal(flips, 0)
-        destinations = flips / np.maximum(flips.sum(axis=1, keepdims=True), _TINY)
         account = replace(
             account,
             rates=rates,
@@ -267,4 +310,3 @@ def _fit(candidates: Candidates, account: Account, num_classes: int, *, steps: i
 def _rate(beliefs: np.ndarray, candidates: Candidates) -> float:
     rows = np.flatnonzero(candidates.judged)
     return float(1 - beliefs[rows, candidates.own[rows]].mean())
-

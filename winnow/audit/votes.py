@@ -55,6 +55,8 @@ class Voters:
         """
         named = ballots[self.indices[rows]]
         weights = np.where(named >= 0, self.weights[rows] * trust[self.indices[rows]], 0.0)
+        if not named.size:
+            return np.zeros((len(rows), classes)), np.zeros(len(rows))
         place = np.arange(len(rows))[:, None] * classes + np.maximum(named, 0)
         votes = np.bincount(place.ravel(), weights.ravel(), minlength=len(rows) * classes).reshape(-1, classes)
         total = votes.sum(axis=1)

@@ -27,6 +27,8 @@ from winnow.noise.estimate import joint_transition_matrix
 ROUNDS = 3
 COLUMNS = 20
 """Classes that an image is taken for at most: of any beyond the twentieth most likely nothing is believed."""
+DECISIVE_LEAD = 0.03
+"""By how much of the scores, which sum to one, another class has to beat a label."""
 DOUBTED_TRUST = 0.5
 """Weight of a doubted image's vote, which goes to the class it looks like."""
 _Z = 1.96
@@ -110,9 +112,13 @@ class Opinion:
     trust: np.ndarray
 
     def cleaned(self, candidates: Candidates) -> Opinion:
-        """Without the labels that another class beats: those are not learnt, and vote for that class, with less."""
-        best = candidates.best
-        doubted = candidates.judged & (best != self.labels)
+        """Without the labels that another class beats: those are not learnt, and vote for that class, with less.
+
+        A tie decides nothing: beside a wrong label, the two other images of a class of three would fall with it.
+        """
+        best, highest = candidates.best, candidates.scores.max(axis=1)
+        own = candidates.scores[np.arange(len(best)), candidates.own]
+        doubted = candidates.judged & (highest - own > DECISIVE_LEAD)
         return Opinion(
             self.labels,
             (self.labels >= 0) & ~doubted,
@@ -204,7 +210,9 @@ def _concluded(
         suggested_label=suggested,
         suggested_probability=probability,
         is_issue=flagged,
-        reasons=reasons_of(candidates, beliefs, voters, opinion.labels, np.flatnonzero(flagged), suggested, class_names),
+        reasons=reasons_of(
+            candidates, beliefs, voters, opinion.labels, np.flatnonzero(flagged), suggested, class_names
+        ),
         joint=joint,
         transition_matrix=joint_transition_matrix(joint),
         noise_rate=rate,
