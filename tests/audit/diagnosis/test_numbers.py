@@ -65,6 +65,12 @@ class TestAccuracy:
 
         assert clean_accuracy(expected_agreement(confusion, matrix), matrix) == pytest.approx(0.8)
 
+    def test_agreement_is_counted_by_prediction_and_given_label(self):
+        # All of class 0, half predicted 1; a fifth of it is given 1.
+        confusion, matrix = np.array([[0.5, 0.5], [0.0, 0.0]]), np.array([[0.8, 0.2], [0.0, 1.0]])
+
+        assert expected_agreement(confusion, matrix) == pytest.approx(np.array([[0.4, 0.1], [0.4, 0.1]]))
+
     def test_is_refused_where_less_than_a_tenth_of_the_signal_is_left(self):
         assert is_invertible(symmetric_matrix(10, 0.8))  # 1 - 0.8 * 10 / 9 = 0.11
         assert not is_invertible(symmetric_matrix(10, 0.82))
