@@ -1,7 +1,7 @@
 """Several people's labels of the same images: what is true most probably, and how good each person is.
 
-Dawid & Skene 1979, each person's confusion matrix drawn towards the one that all have in common, so that someone who
-labelled few images is judged like the others.
+Dawid & Skene 1979, each row of a person's confusion matrix drawn towards the person's own accuracy and the mistakes that
+all have in common: few labels of a class say little about it alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from scipy.stats import beta
 
 _ROUNDS = 200
 _SETTLED = 1e-6
-_PULL = 10.0
-"""Labels of a class that a person must have given before their own habits count as much as the common ones."""
+_PULL = 100.0
+"""Images of a class that a person must have labelled before their habits there count as much as their usual ones."""
 _FLOOR = 1e-6
 
 
@@ -84,7 +84,7 @@ def consensus(votes: Int[np.ndarray, "n people"], num_classes: int) -> Consensus
 def _habits(
     votes: np.ndarray, given: np.ndarray, posterior: np.ndarray, labelled: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(shares of the classes, confusion matrices): expected counts, each person's drawn towards the common matrix."""
+    """(shares of the classes, confusion matrices): expected counts, each person's rows drawn towards what is usual."""
     num_classes, people = posterior.shape[1], votes.shape[1]
     counts = np.zeros((people, num_classes, num_classes))
     for a in range(people):
@@ -92,8 +92,13 @@ def _habits(
         np.add.at(counts[a].T, votes[given[:, a], a], posterior[given[:, a]])
     prior = posterior[labelled].sum(axis=0) + 1.0
     common = counts.sum(axis=0) + np.eye(num_classes) + 1.0 / num_classes
-    common /= common.sum(axis=1, keepdims=True)
-    matrices = (counts + _PULL * common) / (counts.sum(axis=2, keepdims=True) + _PULL)
+    right = np.trace(common) / common.sum()
+    # One's own accuracy, and for the mistakes what everybody mistakes a class for.
+    accuracy = (counts.diagonal(axis1=1, axis2=2).sum(axis=1) + right) / (counts.sum(axis=(1, 2)) + 1)
+    mistakes = common * (1 - np.eye(num_classes))
+    mistakes /= np.maximum(mistakes.sum(axis=1, keepdims=True), _FLOOR)
+    usual = accuracy[:, None, None] * np.eye(num_classes) + (1 - accuracy[:, None, None]) * mistakes
+    matrices = (counts + _PULL * usual) / (counts.sum(axis=2, keepdims=True) + _PULL)
     return prior / prior.sum(), matrices
 
 
