@@ -44,7 +44,8 @@ def no_training(monkeypatch):
     ("source", "budget", "reason"),
     [
         (halves(side=16), 5.0, "no larger"),
-        (halves(), 0.0, "no time"),
+        (halves(), 0.0, "too small for a training"),
+        (halves(), 0.001, "too small for a training"),
         (halves(num=99), 5.0, "99 labels are too few"),
         (replace(halves(), noisy_labels=np.zeros(120, dtype=np.int64)), 5.0, "one class"),
         (replace(halves(), noisy_labels=np.full(120, -1)), 5.0, "0 labels are too few"),

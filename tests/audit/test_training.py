@@ -11,6 +11,8 @@ import torch
 from tests.audit.pictures import halves, of_pictures, opened
 from winnow.audit import training as module
 from winnow.audit.training import Plan, planned, trained
+from winnow.data.collection import load
+from winnow.data.pixels import Backing
 from winnow.train.device import Device
 from winnow.train.progress import Progress
 
@@ -97,6 +99,23 @@ def test_large_pictures_are_averaged_down(runs):
     assert (pictures == 100).all()
 
 
+def test_pictures_on_disk_are_not_brought_into_memory(runs, tmp_path):
+    source, collection = opened(halves())
+    on_disk = load(source, backing=Backing(True, tmp_path))
+    pictures = runs(source, on_disk)[1].pictures.array
+    assert isinstance(pictures, np.memmap) or isinstance(pictures.base, np.memmap)
+    assert np.array_equal(pictures, collection.images[..., 0])
+
+
+def test_without_a_budget_nothing_is_learnt():
+    assert planned(*sized(1000, 32), 0.0, CPU).images == 0
+
+
+def test_more_threads_do_more_within_the_budget():
+    two = Device(torch.device("cpu"), "bf16", 2)
+    assert planned(*sized(50_000, 32), 15.0, two).epochs == int(1.7 * 13)
+
+
 @pytest.mark.parametrize(("num", "side"), [(2_000, 32), (50_000, 32), (100_000, 64), (300, 20), (1_000_000, 32)])
 @pytest.mark.parametrize("minutes", [0.5, 5.0, 15.0])
 def test_a_plan_fits_its_budget_at_the_speed_assumed(num, side, minutes):
@@ -111,6 +130,19 @@ def test_a_plan_fits_its_budget_at_the_speed_assumed(num, side, minutes):
 def test_more_time_is_more_epochs_up_to_enough():
     epochs = [planned(*sized(50_000, 32), minutes, CPU).epochs for minutes in (5.0, 15.0, 60.0, 600.0)]
     assert epochs == [4, 13, 30, 30]
+
+
+def test_the_last_pass_of_two_views_is_paid_from_the_budget():
+    # Eight passes over 20,000 images: 8 * 20 * 1.33 = 212.8 s; a look at two views costs 2/3 of a step, 13.3 s.
+    assert planned(*sized(20_000, 32), 220 / 60, CPU).epochs == 7
+    assert planned(*sized(20_000, 32), 227 / 60, CPU).epochs == 8
+
+
+def test_time_grows_with_the_pixels():
+    plan = planned(*sized(500, 64), 15.0, CPU)
+    # A hundred passes over 500 images, each four times as large as the 1,000 a second.
+    assert plan.epochs == 100
+    assert plan.minutes == round(100 * 500 * 4 * 1.33 / 1000 / 60, 1)
 
 
 def test_large_pictures_keep_their_size_where_there_is_time():

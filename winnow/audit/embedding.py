@@ -15,7 +15,7 @@ from winnow import __version__
 from winnow.audit.embedded import Embedding, content_key, keep, kept
 from winnow.audit.seen import from_run, from_weights
 from winnow.audit.thumbnails import SIDE, neighbour_agreement, thumbnails
-from winnow.audit.training import planned, trained
+from winnow.audit.training import Plan, planned, trained
 from winnow.data.collection import Collection
 from winnow.data.source import Source, without_label
 from winnow.errors import Interrupted, UsageError
@@ -49,7 +49,7 @@ def embed(
     """Features of the readable pictures of a source, and what a network trained for them says of the labels.
 
     - With `weights`: the features of that network, in one pass.
-    - Of tiny pictures (16 px or less), with fewer than 100 labels, labels of one class or budget 0: thumbnails.
+    - Of tiny pictures (16 px or less), with fewer than 100 labels, all of one class, or without a budget: thumbnails.
     - Of up to 5,000 pictures: thumbnails, where a picture's neighbours agree with its label in half of the cases.
     - Else those of a network that is trained here, see `winnow.audit.training`.
 
@@ -84,11 +84,12 @@ def embed(
 
         def make(folder: Path) -> Embedding:
             return from_weights(source, collection, given, model, seed=seed, device=chosen, progress=progress)
-    elif (small := _thumbnails_if_enough(source, collection, budget_minutes)) is not None:
-        progress.understood("Features", small.description)
-        return small
     else:
         plan = planned(source, collection, budget_minutes, chosen)
+        small = _thumbnails_if_enough(source, collection, plan)
+        if small is not None:
+            progress.understood("Features", small.description)
+            return small
         progress.understood("Features", f"{plan}; some {plan.minutes:g} minutes")
         how = {"plan": str(plan)}
 
@@ -109,7 +110,7 @@ def embed(
     return _remembered(make, key, len(labels), cache, progress)
 
 
-def _thumbnails_if_enough(source: Source, collection: Collection, budget_minutes: float) -> Embedding | None:
+def _thumbnails_if_enough(source: Source, collection: Collection, plan: Plan) -> Embedding | None:
     """Thumbnails where they are all that there can be, or are good enough; None where a network should learn."""
     labels = source.noisy_labels[collection.rows]
     labelled = np.flatnonzero(~without_label(labels))
@@ -117,10 +118,10 @@ def _thumbnails_if_enough(source: Source, collection: Collection, budget_minutes
     reason = None
     if collection.size <= SIDE:
         reason = "the images are no larger"
-    elif budget_minutes == 0:
-        reason = "no time for a training"
     elif len(labelled) < FEW_LABELS:
         reason = f"{len(labelled)} labels are too few to train on"
+    elif plan.images < FEW_LABELS:
+        reason = "the budget is too small for a training"
     elif labels.ndim == 1 and len(np.unique(labels[labelled])) == 1:
         reason = "all labels are of one class"
     elif num_pictures > FEW_IMAGES or labels.ndim == 2:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.format import open_memmap
 
 from winnow.audit.embedded import Embedding
 from winnow.audit.seen import seen
@@ -41,6 +42,8 @@ _IMAGES_A_SECOND = {("cpu", "bf16"): 1000, ("cpu", "float32"): 450}
 _IMAGES_A_SECOND_ELSEWHERE = 10_000
 """Pictures of 32 x 32 pixels in training steps of cross-entropy with the default network, on one core or an
 accelerator. Fixed, not timed: else the features would depend on what else the machine does."""
+_USEFUL_THREADS = 8
+"""Two threads are 1.7 times as fast as one; small networks do not keep many busy."""
 _FEW_EPOCHS, _MANY_EPOCHS, _MOST_EPOCHS = 4, 30, 100
 _STEPS = 1500
 """Small collections need more passes."""
@@ -56,7 +59,7 @@ class Plan:
         method: by its name.
         model: by its name.
         size: side of the pictures in pixels.
-        images: that labels are learnt of; fewer than there are where the budget is small.
+        images: whose labels are learnt; fewer than there are, or none, where the budget is small.
         epochs: passes over them.
         batch_size: pictures a step.
         minutes: that it takes at the speed assumed.
@@ -83,13 +86,15 @@ def planned(source: Source, collection: Collection, budget_minutes: float, devic
     Args:
         source: what the labels are.
         collection: the readable pictures.
-        budget_minutes: for training and the last pass, above 0.
+        budget_minutes: for training and the last pass, at least 0.
         device: where it will run.
     """
     method = default_method(source)
     labelled = int((~without_label(source.noisy_labels[collection.rows])).sum())
     place = device.torch_device.type
-    at_side = _IMAGES_A_SECOND.get((place, device.precision), _IMAGES_A_SECOND_ELSEWHERE) * device.threads**0.75
+    at_side = float(_IMAGES_A_SECOND.get((place, device.precision), _IMAGES_A_SECOND_ELSEWHERE))
+    if place == "cpu":
+        at_side *= min(device.threads, _USEFUL_THREADS) ** 0.75
 
     def possible(size: int) -> tuple[float, float]:
         """(Seconds a picture takes in a step, images that are learnt within the budget, each pass counted)."""
@@ -102,10 +107,10 @@ def planned(source: Source, collection: Collection, budget_minutes: float, devic
     if size > SIDE and possible(size)[1] < _MANY_EPOCHS * labelled:
         size = SIDE
     step, passes = possible(size)
-    images = min(labelled, max(2, int(passes / _FEW_EPOCHS)))
+    images = min(labelled, int(passes / _FEW_EPOCHS))
     batch_size = 64 if images <= 20_000 else 128
     enough = max(_MANY_EPOCHS, math.ceil(_STEPS / max(1, images // batch_size)))
-    epochs = int(max(1, min(passes / images, enough, _MOST_EPOCHS)))
+    epochs = int(max(1, min(passes / max(1, images), enough, _MOST_EPOCHS)))
     return Plan(
         method, default_model(size, place), size, images, epochs, batch_size, round(images * epochs * step / 60, 1)
     )
@@ -128,7 +133,7 @@ def trained(
     Raises:
         Interrupted: a signal asked to stop; `folder` has what was done.
     """
-    pictures = _scaled(collection, plan.size)
+    pictures = _scaled(collection, plan.size, folder)
     learnt = Source(
         address=source.address,
         ids=[str(row) for row in range(len(pictures))],
@@ -193,11 +198,20 @@ def _told(labels: np.ndarray, images: int, seed: int) -> np.ndarray:
     return told
 
 
-def _scaled(collection: Collection, size: int) -> np.ndarray:
-    """All pictures, averaged down to a side where they are larger, uint8 (n, size, size, channels)."""
-    if collection.size == size:
+def _scaled(collection: Collection, size: int, folder: Path) -> np.ndarray:
+    """All pictures, averaged down to a side where they are larger, uint8 (n, size, size, channels).
+
+    They are kept in a file of the folder where the collection, too, is not kept in memory.
+    """
+    in_memory = isinstance(collection.pixels, ArrayPixels)
+    if in_memory and collection.size == size:
         return collection.images
-    found = np.empty((len(collection.rows), size, size, collection.pixels.shape[3]), dtype=np.uint8)
+    shape = (len(collection.rows), size, size, collection.pixels.shape[3])
+    found: np.ndarray
+    if in_memory:
+        found = np.empty(shape, dtype=np.uint8)
+    else:
+        found = open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
     done = 0
     for block in blocks(collection.pixels):
         images = torch.from_numpy(block).permute(0, 3, 1, 2).float()
