@@ -3,7 +3,7 @@
     python -m benchmarks.audit_cifar10n                       # 50,000 images, `worse` and `aggre`; hours on two cores
     python -m benchmarks.audit_cifar10n worse --limit 20000 --minutes 4 --folds 1
 
-Ours: `embed` without pretrained weights, within the budget, then `believed`. Theirs: cleanlab's `find_label_issues` and
+Ours: `embed` without pretrained weights, within the budget, then `judge`. Theirs: cleanlab's `find_label_issues` and
 `self_confidence`, with default settings, on out-of-fold probabilities of the same network trained by cross-entropy in
 five folds; the network of each fold sees as many epochs as ours, so that theirs takes three times as long. Both are
 held against the truth column, which nothing before sees. With `--folds 1` theirs is measured on one of the five folds
@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import RESULTS
-from winnow.audit.embedding import Embedding, embed
+from winnow.audit.embedding import embed
 from winnow.audit.seen import seen
 from winnow.audit.training import planned
+from winnow.audit.wrong_labels import judge
 from winnow.bench.machine import circumstances
 from winnow.data.collection import Collection, load
 from winnow.data.open import open_source
@@ -76,15 +77,6 @@ def out_of_fold(
     return probs
 
 
-def believed(embedding: Embedding, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Suspicion, flags), (N,) each, from memory and probabilities alone: flagged below a probability of one half."""
-    assert embedding.probs is not None
-    assert embedding.memory is not None
-    given = embedding.probs[np.arange(len(labels)), labels]
-    odds = [np.log(p / (1 - p)) for p in (given.clip(1e-3, 1 - 1e-3), embedding.memory.clip(1e-3, 1 - 1e-3))]
-    return -(odds[0] + odds[1]), given < 0.5
-
-
 def by_cleanlab(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(Suspicion, flags) with cleanlab's default settings, (N,) each."""
     from cleanlab.filter import find_label_issues
@@ -122,7 +114,10 @@ def compared(
     embedding = embed(source, collection, budget_minutes=minutes, seed=seed, cache=cache, progress=Said())
     embedded = time.monotonic()
     labels = source.noisy_labels
-    ours = believed(embedding, labels)
+    beliefs = judge(
+        embedding.features, labels, source.num_classes, probs=embedding.probs, memory=embedding.memory, seed=seed
+    )
+    ours = 1 - beliefs.label_quality, beliefs.is_issue
     judged = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="winnow-cleanlab-") as work:
         probs = out_of_fold(source, collection, plan.model, plan.epochs, folds, seed, Path(work))
@@ -140,6 +135,7 @@ def compared(
         "budget_minutes": minutes,
         "seed": seed,
         "features": embedding.description,
+        "estimated_noise_rate": beliefs.noise_rate,
         "judged": len(rows),
         "results": results,
         "seconds": {"embed": embedded - begun, "judge": judged - embedded, "five folds": ended - judged},

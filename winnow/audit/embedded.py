@@ -26,8 +26,8 @@ class Embedding:
 
     Attributes:
         features: near each other (by the cosine) where the pictures look alike; float32.
-        probs: class probabilities by a network that was trained for this on the labels themselves, by a method that
-            resists wrong ones; float32; where an image may have several classes, of each. None without such a network.
+        probs: class probabilities by networks that have not seen the picture's label; float32; where an image may have
+            several classes, of each. None where no network is innocent of it.
         memory: probability that the given label is right as a network saw it while it learnt, in [0, 1]; NaN where no
             label was learnt. None without a training, or where an image may have several classes.
         description: where the numbers come from, a sentence without a full stop.

@@ -1,10 +1,11 @@
-"""Features, class probabilities and a memory from a network trained on the collection itself, without its truth.
+"""Features and a memory from a network trained on the collection itself, without its truth.
 
 One network learns all given labels by the default method, which trusts each of them as far as the network's average
 believes it. What that average thought of each label on shifted views, over the training, is the memory. On 10,000
 images of CIFAR-10N `worse` it ranks the wrong labels better (average precision 0.88) than networks of the same cost do
 that have not seen the label (0.83, two halves): half of the images teach less, and a network of a few hundred thousand
-weights learns little of 40 % wrong labels by heart in so few epochs.
+weights learns little of 40 % wrong labels by heart in so few epochs. Its class probabilities stay aside: they have
+seen the labels, and whoever counts wrong labels by them finds too few.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def trained(
     )
     run = fit(learnt, settings, folder / "run", resume=True, progress=_Training(progress))
     predictor = Predictor.load(run.folder)
-    features, probs = seen(
+    features, _ = seen(
         predictor.networks,
         predictor.task,
         predictor.preprocessing,
@@ -167,7 +168,7 @@ def trained(
         progress,
     )
     memory = None if source.is_multilabel else run.labels["label_quality"].to_numpy().astype(np.float32)
-    return Embedding(features, probs, memory, str(plan))
+    return Embedding(features, None, memory, str(plan))
 
 
 class _Training(Progress):
