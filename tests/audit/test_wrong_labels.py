@@ -163,11 +163,10 @@ def test_memory_moves_the_ranking_towards_what_it_says():
     assert helped.label_quality[~truth].mean() > alone.label_quality[~truth].mean()
 
 
-def refused(match: str, *, change: dict[str, object] | None = None, **more: object) -> None:
+def refused(match: str, **changed: object) -> None:
     features, _, given = blobs(40)
-    arguments = {"features": features, "labels": given, "num_classes": CLASSES} | (change or {}) | more
     with pytest.raises(InvalidInput, match=match):
-        judge(**arguments)
+        judge(**{"features": features, "labels": given, "num_classes": CLASSES, **changed})
 
 
 def test_what_cannot_be_used_is_refused_by_row():
@@ -179,7 +178,8 @@ def test_what_cannot_be_used_is_refused_by_row():
     refused("row 5: NaN", probs=probs)
     refused("labels: row 2: not among", labels=np.where(np.arange(40) == 2, 9, given))
     refused("labels: all are missing", labels=np.full(40, -1))
-    refused("verified: row 4: there is no label", labels=np.where(np.arange(40) == 4, -1, given), verified=np.ones(40, dtype=bool))  # fmt: skip
+    without = np.where(np.arange(40) == 4, -1, given)
+    refused("verified: row 4: there is no label", labels=without, verified=np.ones(40, dtype=bool))
     refused("memory: 3 rows for 40", memory=np.zeros(3))
     refused("memory: row 0: probabilities", memory=np.full(40, 0.5) + 2.0 * (np.arange(40) == 0))
     refused("one column for each of the 4", probs=np.full((40, 3), 1 / 3))

@@ -20,7 +20,7 @@ from winnow.functional.cross_fitting import stratified_folds
 
 FOLDS = 10
 MOST_LANDMARKS, LEAST_LANDMARKS = 1000, 256
-_WORK = 4e10
+_WORK = 2e10
 """Landmarks squared times images, at most: what keeps 100,000 images within seconds."""
 _WIDTH = 2.0
 """Squared widths of the kernel, in squared distances to a neighbour."""
@@ -119,7 +119,7 @@ class FoldModels:
 
         Scores are about 0 to 1 and sum to one.
         """
-        gram, side = sum(self.grams), sum(self.sides)
+        gram, side = np.sum(self.grams, axis=0), np.sum(self.sides, axis=0)
         step = max(1, _CHUNK_VALUES // len(self.shares))
         for own, own_side, part in zip(self.grams, self.sides, self.parts, strict=True):
             if part.start == part.stop:
@@ -136,7 +136,8 @@ class FoldModels:
         """
         thirds = [range(third, len(self.parts) - len(self.parts) % 3, 3) for third in range(3)]
         models = [
-            self._solved(*(sum(sums[fold] for fold in third) for sums in (self.grams, self.sides))) for third in thirds
+            self._solved(*(np.sum([sums[fold] for fold in third], axis=0) for sums in (self.grams, self.sides)))
+            for third in thirds
         ]
         different = asked = 0
         for third, (one, other) in zip(thirds, ((1, 2), (2, 0), (0, 1)), strict=True):

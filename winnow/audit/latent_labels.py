@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from winnow.data.randomness import permutation, stream_key
 
-SHARPNESS = np.geomspace(2.0, 64.0, 15)
+SHARPNESS = np.geomspace(2.0, 64.0, 13)
 _ERROR_SPREAD, _LEAST_ERROR_SPREAD = 0.25, 0.01
 """How well the disagreement of models foretells their error: share of it, and at least."""
 _TRUSTED_ROWS = 1000
@@ -27,8 +27,10 @@ _TRUSTED_ROWS = 1000
 _BINS = 5
 _EXTRA_PARAMETERS = _BINS
 """Of the account by picture: a rate for each further bin, and the share that goes to the next class."""
-_FITTED_ROWS = 4000
+_FITTED_ROWS = 3000
 _STEPS = 20
+_LAST_STEPS = 2
+"""Over all pictures, once a sample of them has fitted an account."""
 _PRIOR_ROWS = 10.0
 _PRIOR_FLIPS = 2.0
 _LEAST_WEIGHT = 0.02
@@ -153,7 +155,7 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
     Args:
         candidates: with held-out scores.
         num_classes: K.
-        seed: of the 4,000 pictures that choose, where there are more.
+        seed: of the 3,000 pictures that choose, where there are more.
     """
     known = np.flatnonzero(candidates.judged | candidates.verified)
     if not candidates.judged.any():
@@ -172,7 +174,7 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
     for account, weight in zip(fitted, weights, strict=True):
         if weight:
             if len(sample) < len(known):
-                account = _fit(candidates.of(known), account, num_classes, steps=_STEPS // 4)
+                account = _fit(candidates.of(known), account, num_classes, steps=_LAST_STEPS)
             found = _beliefs(candidates, account, account.destinations.of(_pairs(candidates, num_classes)))[0]
             rates.append(_rate(found, candidates))
             beliefs += weight * found
@@ -194,7 +196,7 @@ def _fitted_accounts(candidates: Candidates, num_classes: int) -> list[Account]:
 
 
 def _evidence(account: Account, num: int, error: ModelError) -> float:
-    """Log likelihood, less what further parameters gain by chance (Schwarz 1978), plus the log prior of the sharpness."""
+    """Log likelihood, less what parameters gain by chance (Schwarz 1978), and the log prior of the sharpness."""
     trusted = min(num, _TRUSTED_ROWS)
     deviation = _ERROR_SPREAD * error.expected + _LEAST_ERROR_SPREAD
     away = (account.unsureness - error.expected) / deviation

@@ -31,13 +31,15 @@ class Voters:
         The weight falls as a Gaussian of the distance in units of that to the furthest voter, so it depends on no
         scale.
         """
-        indices, distances = graph.indices, graph.distances.astype(np.float64)
+        indices, distances = graph.indices[:, :VOTERS], graph.distances[:, :VOTERS].astype(np.float64)
         stranger = np.ones(indices.shape, dtype=bool)
         if groups is not None:
-            stranger = (groups[indices] != groups[:, None]) | (groups[:, None] < 0)
-        # Strangers first, each kind in the order of nearness.
-        order = np.argsort(~stranger, axis=1, kind="stable")[:, :VOTERS]
-        indices, distances, stranger = (np.take_along_axis(a, order, axis=1) for a in (indices, distances, stranger))
+            stranger = (groups[graph.indices] != groups[:, None]) | (groups[:, None] < 0)
+            # Strangers first, each kind in the order of nearness.
+            order = np.argsort(~stranger, axis=1, kind="stable")[:, :VOTERS]
+            indices, distances, stranger = (
+                np.take_along_axis(values, order, axis=1) for values in (graph.indices, graph.distances, stranger)
+            )
         furthest = np.max(distances, axis=1, initial=0.0, where=stranger, keepdims=True)
         relative = np.divide(distances, furthest, out=np.zeros_like(distances), where=furthest > 0)
         return cls(indices, np.where(stranger, np.exp(-(relative**2)), 0.0))

@@ -1,4 +1,4 @@
-"""Which labels are wrong, from features of the images alone: two held-out opinions, self-cleaned, one calibrated belief.
+"""Which labels are wrong, from features of the images: two held-out opinions, self-cleaned, one calibrated belief.
 
 Every image is judged by its nearest neighbours and by a kernel machine; neither has seen its label, or its copies.
 Labels that lose are left out, and all images are judged again. The mean of the two opinions becomes a probability by
