@@ -48,6 +48,18 @@ def test_none_one_and_several_confident_classes():
     assert 0 < expected.sum() < 400
 
 
+def test_a_class_that_is_not_the_most_probable_one_may_be_the_only_confident_one():
+    """Thresholds are (.9 + .9 + .6) / 3 = .8 and (.3 + .5 + .4) / 3 = .4.
+
+    Rows 2, 4 and 5 have the most probable class 0 and are confident of class 1 alone, row 3 of none.
+    """
+    first = np.array([0.9, 0.9, 0.6, 0.7, 0.5, 0.6])
+    assert confident_joint(np.array([0, 0, 0, 1, 1, 1]), np.column_stack([first, 1 - first])).tolist() == [
+        [2, 1],
+        [0, 2],
+    ]
+
+
 def test_the_diagonal_is_at_least_one_and_an_absent_class_is_reached_by_nobody():
     probs = np.array([[0.1, 0.5, 0.4], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1]])
 
