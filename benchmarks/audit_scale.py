@@ -36,8 +36,13 @@ SIZES = ((100_000, 10), (1_000_000, 10), (100_000, 100), (100_000, 1000))
 LARGE = (1_000_000, 1000)
 SECONDS = {(1_000_000, 10): 0.5, (100_000, 1000): 0.8, LARGE: 30.0}
 RISE = {(1_000_000, 10): 50.0, (100_000, 1000): 60.0, LARGE: 1000.0}
+SEEDS = 5
 F1 = {(100_000, 10): 0.985, (1_000_000, 10): 0.985, (100_000, 100): 0.906, (100_000, 1000): 0.819}
-"""What cleanlab reaches, to three digits."""
+"""What cleanlab reaches on such data, to three digits: the bar where it is not installed.
+
+Where it is, the bar is what it reaches on the same data. Which of several equal cells of a joint gives way to rounding
+is arbitrary, and with 1,000 classes moves the F1 of a seed by .001 either way; so it is the mean of some seeds.
+"""
 
 
 def write_input(folder: Path, num: int, classes: int, seed: int = 0) -> None:
@@ -138,7 +143,7 @@ def protocol_c(sizes: tuple[tuple[int, int], ...] = SIZES, rounds: int = ROUNDS)
             findings += [
                 Finding(f"{what}: CPU", ours["cpu_s"], at_most=SECONDS.get(size), unit="s"),
                 Finding(f"{what}: memory above the input", ours["rise_mb"], at_most=RISE.get(size), unit="MB"),
-                Finding(f"{what}: F1, in three digits", round(ours["f1"], 3), at_least=F1.get(size), unit=""),
+                f1_of_seeds(size),
                 Finding(f"{what}: memory, mapped", mapped["rise_mb"], at_most=RISE.get(size), unit="MB"),
             ]
             found = np.load(folder / "winnow-False.npy")
@@ -147,7 +152,7 @@ def protocol_c(sizes: tuple[tuple[int, int], ...] = SIZES, rounds: int = ROUNDS)
             for rows in (777, 65_536):
                 others[f"{rows:,} rows at once"] = finder("winnow")(labels, probs, chunk_rows=rows)
             differ = sum(int((other != found).sum()) for other in others.values())
-            what_differs = f"{what}: rows that differ ({', '.join(others)})"
+            what_differs = f"{what}: rows that differ"
             findings.append(Finding(what_differs, differ, at_most=0, unit=""))
             if find_spec("cleanlab") is not None:
                 theirs = in_a_process("cleanlab", folder, rounds=min(rounds, 3))
@@ -156,10 +161,26 @@ def protocol_c(sizes: tuple[tuple[int, int], ...] = SIZES, rounds: int = ROUNDS)
                 findings += [
                     Finding(f"{what}: cleanlab, CPU", theirs["cpu_s"], unit="s"),
                     Finding(f"{what}: cleanlab, memory above the input", theirs["rise_mb"], unit="MB"),
-                    Finding(f"{what}: cleanlab, F1", theirs["f1"], unit=""),
                     Finding(f"{what}: issues of both / of either", agreement, unit=""),
                 ]
     return findings
+
+
+def f1_of_seeds(size: tuple[int, int], seeds: int = SEEDS) -> Finding:
+    """The mean F1 of some seeds of the data, in three digits, beside cleanlab's."""
+    peers = ["winnow", "cleanlab"] if find_spec("cleanlab") is not None else ["winnow"]
+    reached: dict[str, list[float]] = {who: [] for who in peers}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as name:
+            write_input(Path(name), *size, seed)
+            labels, probs = read_input(Path(name))
+            wrong = np.load(Path(name) / "wrong.npy")
+        for who in peers:
+            reached[who].append(f1(finder(who)(labels, probs), wrong))
+    bar = round(float(np.mean(reached["cleanlab"])), 3) if "cleanlab" in reached else F1.get(size)
+    mean = round(float(np.mean(reached["winnow"])), 3)
+    what = f"{size[0]:,} x {size[1]}: F1, mean of {seeds} seeds"
+    return Finding(what, mean, at_least=bar, unit="", details={"f1_of_seeds": reached})
 
 
 def large(size: tuple[int, int] = LARGE) -> list[Finding]:
@@ -184,7 +205,7 @@ def main(arguments: list[str]) -> int:
     name, run, rounds = ("audit_large", large, 1) if arguments == ["large"] else ("audit_scale", protocol_c, ROUNDS)
     findings = run()
     record.write(name, findings, 1, rounds)
-    print("\n".join(record.table_lines((name, finding) for finding in findings)))
+    print("\n".join(record.table_lines(("", finding) for finding in findings)))
     return 1 if any(finding.met == "no" for finding in findings) else 0
 
 
