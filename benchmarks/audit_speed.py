@@ -92,11 +92,14 @@ def p14(size: tuple[int, int, int] = DUPLICATES, rounds: int = ROUNDS) -> list[F
     """Near duplicates and outliers: Datalab against one graph of ours, by Datalab's two rules, and LOF on top of it."""
     _needs("cleanlab", "datasets")
     features = _embeddings(*size)
-    theirs = partial(datalab_findings, features)
-    ours = partial(graph_findings, features)
-    (their_near, their_far), (near, far) = theirs(), ours()
+    latest: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    ratio = alternated(
+        lambda: latest.update(theirs=datalab_findings(features)),
+        lambda: latest.update(ours=graph_findings(features)),
+        rounds,
+    )
+    (their_near, their_far), (near, far) = latest["theirs"], latest["ours"]
     copies = np.arange(len(features)) >= size[0] - size[2]
-    ratio = alternated(theirs, ours, rounds)
     what = f"near duplicates and outliers, Datalab / ours, {size[0]:,} x {size[1]}"
     found = {
         "near_duplicates": [int(their_near.sum()), int(near.sum())],

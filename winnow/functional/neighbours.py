@@ -23,6 +23,8 @@ METRICS = ("euclidean", "cosine")
 SEARCHES = ("torch", "faiss")
 BLOCK_ROWS, TILE_COLUMNS = 1024, 16_384
 BLOCK_BYTES = 2**26
+CANDIDATE_BYTES = 2**24
+"""Of candidates compared directly: gathered and read at once, so they should stay in a processor's cache."""
 SPARE = 8
 GROUP = 16
 
@@ -165,7 +167,7 @@ class _Search:
     def _among(self, rows: Tensor, named: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(indices, distances, whether no point that was not named can be as near)."""
         named = named.sort(dim=1).values
-        width = max(1, BLOCK_BYTES // (8 * named.shape[1] * self.points.shape[1]))
+        width = max(1, CANDIDATE_BYTES // (8 * named.shape[1] * self.points.shape[1]))
         distances = torch.cat(
             [
                 _distances(self.queries[part][:, None], self.points[some])[:, 0]
