@@ -68,6 +68,7 @@ def test_blocks_tiles_and_groups_do_not_change_the_answer(search, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 90)
     monkeypatch.setattr(module, "TILE_COLUMNS", 211)
     monkeypatch.setattr(module, "BLOCK_BYTES", 3000)
+    monkeypatch.setattr(module, "CANDIDATE_BYTES", 3000)
 
     parts = neighbours(features, 2, search=search)
 
