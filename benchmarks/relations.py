@@ -107,8 +107,9 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
         seeds = " ".join(f"{100 * difference:+.1f}" for difference in verdict["differences"])
         word = {True: "holds", False: "DOES NOT HOLD", None: "NOT MEASURED"}[verdict["holds"]]
         mean = "-" if verdict["measured"] is None else f"{100 * verdict['measured']:+.1f}"
-        least = f"{'each ' if verdict['each'] else ''}at least {100 * verdict['at_least']:+.1f}"
-        yield f"  {word:<13} {mean:>6} ({least}; {seeds})  {verdict['claim']}"
+        most = verdict.get("at_most")
+        asked = f"at least {100 * verdict['at_least']:+.1f}" if most is None else f"at most {100 * most:+.1f}"
+        yield f"  {word:<13} {mean:>6} ({'each ' if verdict['each'] else ''}{asked}; {seeds})  {verdict['claim']}"
 
 
 def write(record: Mapping[str, Any], folder: Path = RECORDS) -> Path:

@@ -28,6 +28,8 @@ LOSS_ONLY: Mapping[str, Mapping[str, Any]] = {
     "backward": {"estimate_share": 0.001},
     "noise-layer": {"warmup_share": 0.001},
     "importance-reweighting": {"estimation_share": 0.001},
+    # The centroid judges, so that there is no phase of the encoders: their steps are no steps of the classifier.
+    "cleannet": {"similarity": "centroid", "warmup_epochs": 1},
 }
 # The untimed first epoch is the one of plain cross-entropy, or the teacher's.
 DEARER: Mapping[str, Mapping[str, Any]] = {

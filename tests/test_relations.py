@@ -52,6 +52,12 @@ def test_it_tells_where_each_seed_must_reach_the_difference():
     assert "(each at least +1.0; +1.0 +3.0)" in list(relations.lines(record(each=True)))[1]
 
 
+def test_it_tells_what_a_value_must_not_exceed():
+    below = record()
+    below["verdicts"][0] |= {"at_least": None, "at_most": 0.65}
+    assert "(at most +65.0; +1.0 +3.0)" in list(relations.lines(below))[1]
+
+
 def test_only_missing_research_data_is_a_reason_not_to_run(tmp_path, monkeypatch, capsys):
     def fails(error):
         def measured(name):

@@ -51,6 +51,8 @@ def digits():
         (SMALL | {"relation": [{"beter": "winnow"}]}, "did you mean better?"),
         (SMALL | {"relation": [{"better": "winnow"}]}, "either another method"),
         (SMALL | {"relation": [RELATION | {"at_least": 0.9}]}, "either another method"),
+        (SMALL | {"relation": [RELATION | {"at_most": 0.9}]}, "either another method"),
+        (SMALL | {"relation": [{"better": "winnow", "at_least": 0.1, "at_most": 0.9}]}, "either another method"),
         (SMALL | {"relation": [{"than": "cross-entropy"}]}, "'better' and"),
         (SMALL | {"relation": [{"better": "winnow", "at_least": 0.9, "by": 0.1}]}, "'by' needs another method"),
         (SMALL | {"relation": [RELATION | {"better": "winow"}]}, "no method 'winow' in the grid; did you mean winnow?"),

@@ -214,6 +214,10 @@ def test_a_relation_to_no_other_method_is_judged_by_the_mean_value(records):
     assert [verdict.word for verdict in verdicts] == ["holds", "does not hold"]
     assert verdicts[0].differences == list(OURS)
     assert verdicts[0].claim == "winnow, symmetric 0.4"
+    most = [{"better": "winnow", "noise": noise, "at_most": bar} for bar in (*bars, max(OURS) - 1e-9)]
+    most[2]["each"] = True
+    words = [verdict.word for verdict in judged(most, compared(records, CONTROLS))]
+    assert words == ["does not hold", "holds", "does not hold"]
 
 
 def test_a_relation_may_have_to_hold_in_each_seed(records):

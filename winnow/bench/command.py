@@ -102,6 +102,7 @@ class Found:
                     "holds": verdict.holds,
                     "measured": verdict.measured,
                     "at_least": verdict.at_least,
+                    "at_most": verdict.at_most,
                     "each": verdict.each,
                     "differences": list(verdict.differences),
                 }

@@ -45,6 +45,7 @@ _RELATION: Types = {
     "noise": Any,
     "by": float,
     "at_least": float,
+    "at_most": float,
     "each": bool,
 }
 
@@ -94,8 +95,10 @@ def relations(content: Mapping[str, Any], name: str, methods: Collection[str]) -
     found = []
     for row in tables(content, "relation", name, "claim"):
         check(row, _RELATION, where)
-        if "better" not in row or ("than" in row) == ("at_least" in row):
-            raise UsageError(f"{where}: 'better' and either another method (than, by) or a value (at_least) are needed")
+        if "better" not in row or len({"than", "at_least", "at_most"} & row.keys()) != 1:
+            raise UsageError(
+                f"{where}: 'better' and either another method (than, by) or a value (at_least, at_most) are needed"
+            )
         if "by" in row and "than" not in row:
             raise UsageError(f"{where}: 'by' needs another method, 'than'")
         for key in ("better", "than"):

@@ -121,9 +121,15 @@ def _relation(verdict: Verdict) -> list[str]:
         unbreakable(verdict.claim),
         verdict.word,
         words.NONE if verdict.measured is None else signed(verdict.measured),
-        signed(verdict.at_least) + (" each" if verdict.each else ""),
+        _bound(verdict),
         " ".join(map(signed, verdict.differences)) or words.NONE,
     ]
+
+
+def _bound(verdict: Verdict) -> str:
+    least, most = verdict.at_least, verdict.at_most
+    asked = f"at most {signed(most)}" if most is not None else signed(least or 0.0)
+    return asked + (" each" if verdict.each else "")
 
 
 def _published(item: Mapping[str, Any], conditions: Sequence[Condition]) -> list[str]:

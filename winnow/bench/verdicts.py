@@ -16,18 +16,18 @@ class Verdict:
 
     Attributes:
         claim: in words.
-        at_least: the difference that is asked for, as a fraction; negative where falling behind is allowed.
+        at_least: the difference that is asked for, as a fraction; negative where falling behind is allowed. None where
+            something else is.
         differences: seed by seed; where no other method is named, the values themselves.
-        each: whether every seed must reach it, rather than their mean.
-        at_least: the mean difference that is asked for, as a fraction; negative where falling behind is allowed. Of a
-            relation to no other method, the mean itself.
-        differences: seed by seed.
+        each: whether every seed must be within the bound, rather than their mean.
+        at_most: the value that must not be exceeded, as a fraction; None where `at_least` is asked for.
     """
 
     claim: str
-    at_least: float
+    at_least: float | None
     differences: Sequence[float]
     each: bool = False
+    at_most: float | None = None
 
     @property
     def measured(self) -> float | None:
@@ -39,7 +39,10 @@ class Verdict:
         """Whether it holds; None while nothing is measured."""
         if self.measured is None:
             return None
-        return (min(self.differences) if self.each else self.measured) >= self.at_least
+        values = self.differences if self.each else [self.measured]
+        if self.at_most is not None:
+            return max(values) <= self.at_most
+        return min(values) >= (self.at_least or 0.0)
 
     @property
     def word(self) -> str:
@@ -50,7 +53,7 @@ class Verdict:
 def judged(relations: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> list[Verdict]:
     """Every relation of a grid: `better` minus `than`, seed by seed, in `measure` (by default the last epoch's test
     accuracy) under `noise` (on `data`, where a grid has several), at least `by`; without `than` the value of `better`
-    itself, at least `at_least`. It must hold in the mean, or in `each` seed."""
+    itself, `at_least` or `at_most` so much. It must hold in the mean, or in `each` seed."""
     return [_judged(relation, conditions) for relation in relations]
 
 
@@ -74,5 +77,7 @@ def _judged(relation: Mapping[str, Any], conditions: Sequence[Condition]) -> Ver
             differences += [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     against = f" against {relation['than']}" if "than" in relation else ""
     claim = relation.get("claim", f"{relation['better']}{against}" + (f", {noise}" if noise else ""))
-    at_least = float(relation.get("by" if against else "at_least", 0.0))
-    return Verdict(str(claim), at_least, differences, each=bool(relation.get("each", False)))
+    each = bool(relation.get("each", False))
+    if "at_most" in relation:
+        return Verdict(str(claim), None, differences, each, at_most=float(relation["at_most"]))
+    return Verdict(str(claim), float(relation.get("by" if against else "at_least", 0.0)), differences, each)
