@@ -251,6 +251,9 @@ class _OneEpoch:
     def went_back(self, reason: str) -> None:
         raise AssertionError(reason)
 
+    def warned(self, text: str) -> None:
+        pass
+
     def state(self) -> dict[str, Any]:
         return {}
 

@@ -44,6 +44,7 @@ class Script:
     steps: int = 0
     trainer: Trainer | None = None
     phases: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def epoch_ended(self, end: EpochEnd, is_last: bool) -> None:
         self.phases += (end.phase,)
@@ -58,6 +59,9 @@ class Script:
 
     def went_back(self, reason: str) -> None:
         raise AssertionError(reason)
+
+    def warned(self, text: str) -> None:
+        self.warnings += (text,)
 
     def state(self) -> dict[str, Any]:
         return {}

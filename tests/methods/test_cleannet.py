@@ -190,6 +190,62 @@ def test_the_rounds_share_the_epochs_and_short_runs_have_fewer():
     assert lengths(1) == [("warm up", 0), ("verify", 7), ("classify", 1)]
 
 
+def told_by(given, **options):
+    method = CleanNet(given, **OPTIONS, **options)
+    warnings = []
+    method.warn = warnings.append
+    method.plan(4)
+    return warnings
+
+
+def test_few_verified_images_and_classes_judged_by_their_centroid_are_told(monkeypatch):
+    labels = np.arange(100) % 4
+    of_two = np.flatnonzero(labels < 2)
+
+    assert told_by(problem(labels, classes=5, verified=np.arange(40))) == []  # an empty class needs no judge
+    (few,) = told_by(problem(labels, classes=5, verified=np.arange(39)))
+    assert few.startswith("cleannet: only 39 verified images of 4 classes")
+    (others,) = told_by(problem(labels, classes=5, verified=of_two))
+    assert "2 of 4 classes have no verified images" in others
+    assert "judged by their centroid" in others
+    assert told_by(problem(labels, classes=5, verified=of_two[:2]), similarity="centroid") == []
+    monkeypatch.setattr(cleannet, "FEWEST_TO_TRANSFER", 2)
+    assert told_by(problem(labels, classes=5, verified=of_two)) == []
+
+
+def test_identical_images_are_neither_like_their_centroid_nor_unlike_it():
+    method = CleanNet(problem(), similarity="centroid")
+    survey = surveyed(method, dtype=np.float32)
+    survey.features[:] = survey.features[0]
+
+    method.judge(survey)
+
+    assert np.abs(method.similarities.values).max() < 0.01
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_encoders_of_identical_features_do_not_diverge_at_a_rate_far_too_high(scale):
+    method = CleanNet(problem(verified=np.arange(40)), width=16, references=2)
+    survey = surveyed(method, dtype=np.float32)
+    survey.features[:] = scale
+    method.represent(survey)
+    features = torch.from_numpy(survey.features)
+    halves = {
+        name: Batch(torch.arange(20), torch.arange(20) % 5, (features[:20],)) for name in ("verified", "unverified")
+    }
+    batch = Batch(torch.arange(20), torch.arange(20) % 5, (), halves)
+    optimizer = torch.optim.SGD(method.encoders.parameters(), lr=2.0, momentum=0.9, nesterov=True)
+
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = sum(method.verification_loss(batch, MOMENT).values())
+        loss.backward()
+        optimizer.step()
+
+    assert loss.isfinite()
+    assert all(p.isfinite().all() for p in method.encoders.parameters())
+
+
 def test_one_verified_class_has_no_counterexamples():
     method = CleanNet(problem(verified=[0, 5]), **OPTIONS)
 

@@ -19,6 +19,7 @@ from winnow.methods.cleannet import (
     drawn_mistakes,
     log_scaled,
     pseudo_losses,
+    reconstruction_losses,
     relevance_weights,
     verification_losses,
     weighted_cross_entropy,
@@ -114,6 +115,38 @@ def test_similarity_is_the_cosine_whatever_the_lengths_and_zero_for_a_zero_vecto
     assert CleanNet.similarity_to(0 * q, c).item() == 0
     many = torch.randn(1000, 3)
     assert CleanNet.similarity_to(many, many).abs().max() <= 1
+
+
+def test_near_the_zero_vector_the_similarity_falls_with_the_length_and_its_gradient_has_a_bound():
+    classes = torch.tensor([[0.5, 0.0], [0.5, 0.0], [0.5, 0.0]], dtype=torch.float64)
+    queries = torch.tensor([[0.0, 0.0], [0.001, 0.0], [0.01, 0.0]], dtype=torch.float64, requires_grad=True)
+
+    similarity = CleanNet.similarity_to(queries, classes)
+    similarity.sum().backward()
+
+    close(similarity, torch.tensor([0.0, 0.1, 1.0], dtype=torch.float64), rtol=1e-9)
+    assert queries.grad.abs().max().item() == pytest.approx(100)  # one over the length that counts
+
+
+def test_reconstruction_is_the_squared_error_and_grows_linearly_far_from_the_features():
+    features = torch.tensor([[3.0, 4.0]] * 3 + [[0.0, 0.0]] * 2, dtype=torch.float64)  # twice the length: 10, and 2
+    off = torch.tensor([1.0, 10.0, 30.0, 1.0, 1e9], dtype=torch.float64, requires_grad=True)
+    decoded = features + torch.stack([off, torch.zeros_like(off)], dim=1)
+
+    losses = reconstruction_losses(features, decoded)
+    losses.sum().backward()
+
+    expected = [1.0, 100.0, 100 + 20 * 20, 1.0, 4 + 4 * (1e9 - 2)]
+    close(losses, torch.tensor(expected, dtype=torch.float64), rtol=1e-12)
+    close(off.grad, torch.tensor([2.0, 20.0, 20.0, 2.0, 4.0], dtype=torch.float64))
+
+
+def test_perfect_reconstruction_of_nothing_has_a_gradient_of_zero():
+    decoded = torch.zeros(1, 3, requires_grad=True)
+
+    reconstruction_losses(torch.zeros(1, 3), decoded).sum().backward()
+
+    assert decoded.grad.tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_weights_of_one_give_cross_entropy_to_the_bit_and_weights_of_zero_no_gradient():

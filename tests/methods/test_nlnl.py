@@ -207,7 +207,7 @@ def test_the_first_three_stages_share_a_momentum_and_the_fresh_networks_start_wi
 
     assert [phase.turn_list[0].optimizer for phase in phases] == ["main", "main", "main", "teacher", "student"]
     assert [phase.schedule for phase in phases] == [constant] * 2 + [a_fifth] + [cosine_in_phase] * 2
-    assert [phase.begin is None for phase in phases] == [True, True, True, False, False]
+    assert [phase.begin is None for phase in phases] == [True, True, False, False, False]
     assert {phase.draws["train"].views for phase in phases} == {("plain",)}
     assert NLNL(problem()).plan(20)[0].draws["train"].views == ("weak",)
 
@@ -284,6 +284,33 @@ def test_the_log_tells_the_shares_above_chance_and_above_the_threshold():
     remember(method, [0.75, 0.25, 0.5, 0.125, 1.0])
 
     assert method.log_values() == {"above_chance": 0.75, "kept": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("above", "told"),
+    [
+        (0, "0.0% of the labels reach 1/K: they do not separate"),
+        (1, "2.5% of the labels reach 1/K: they do not separate"),
+        (2, None),
+        (38, None),
+        (39, "97.5% of the labels reach 1/K: nearly all labels are right, or"),
+    ],
+)
+def test_a_filter_that_nearly_all_labels_pass_or_next_to_none_is_told(above, told):
+    method = NLNL(problem(np.arange(40) % 4))
+    warnings = []
+    method.warn = warnings.append
+    phases = {phase.name: phase for phase in method.plan(5)}
+
+    phases["SelPL"].begin()
+    assert not warnings  # nothing was judged yet
+
+    remember(method, [0.25] * above + [0.1] * (40 - above))
+    phases["SelPL"].begin()
+
+    assert [told in text for text in warnings] == ([True] if told else [])
+    phases["teacher"].begin()
+    assert "0.0% of the labels reach the threshold 0.5" in warnings[-1]
 
 
 def test_a_batch_of_one_is_enough():

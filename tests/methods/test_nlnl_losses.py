@@ -149,6 +149,17 @@ def test_huge_logits_give_finite_loss_and_gradient(dtype, classes):
         assert z.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("left_out", [float("inf"), float("nan")])
+def test_a_loss_that_was_left_out_may_be_anything(left_out):
+    losses = torch.tensor([1.0, left_out, 3.0], requires_grad=True)
+
+    mean = mean_of_selected(losses, torch.tensor([True, False, True]))
+    mean.backward()
+
+    assert mean.item() == 2.0
+    assert losses.grad.tolist() == [0.5, 0.0, 0.5]
+
+
 def test_an_empty_selection_has_no_loss_and_no_gradient():
     z, y = logits(), labels()
 

@@ -20,7 +20,7 @@ from tests.contract.toys import FreshStudent, TwoNetworks
 from winnow.data.open import open_source
 from winnow.data.rows import subset
 from winnow.errors import InputError, MachineError, UsageError
-from winnow.methods.base import Method
+from winnow.methods.base import Method, Phase
 from winnow.methods.cross_entropy import CrossEntropy
 from winnow.methods.winnow import Winnow
 from winnow.train.fit import Settings, fit
@@ -120,6 +120,55 @@ def test_a_diverged_run_leaves_its_diagnosis_in_the_folder(tmp_path):
 
     diagnosis = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
     assert "not finite" in diagnosis["reason"]
+
+
+class Unlimited(CrossEntropy):
+    """Surveys features that overflow at any rate."""
+
+    name = "unlimited"
+
+    def plan(self, epochs):
+        return [Phase("train", self.loss, epochs=epochs, revise=lambda survey: pytest.fail("saw what is not finite"))]
+
+    def observe(self, images):
+        found = super().observe(images)
+        found["features"][:3] = float("inf")
+        return found
+
+
+def test_a_survey_that_is_not_finite_ends_the_run_as_any_divergence(tmp_path):
+    script = Tolerant()
+    trainer = build(Unlimited, tmp_path, script)
+
+    with pytest.raises(
+        Diverged, match=r"training diverged: the network's features are not finite in 3 of 160 images.*"
+    ):
+        trainer.run()
+
+    assert len(script.reasons) == 2
+    assert all("half the learning rate" in reason for reason in script.reasons)
+
+
+def test_what_a_method_has_to_say_reaches_the_listener(tmp_path):
+    class Talks(CrossEntropy):
+        name = "talks"
+
+        def plan(self, epochs):
+            self.warn("while planning")
+            return [Phase("train", self.loss, epochs=epochs, begin=lambda: self.warn("as it begins"))]
+
+    script = Tolerant()
+    build(Talks, tmp_path, script).run()
+
+    assert script.warnings == ("while planning", "as it begins")
+
+
+@pytest.mark.parametrize(("batch", "rate"), [(32, 0.025), (64, 0.05), (96, 0.075), (4096, 0.05 * 100 / 64)])
+def test_the_default_rate_grows_with_the_batch_as_far_as_images_fill_it(batch, rate, tmp_path):
+    source = subset(open_source("digits"), np.arange(100))
+    settings = Settings("cross-entropy", model="mlp", epochs=1, batch_size=batch, validation=0.0)
+
+    assert fit(source, settings, tmp_path / "run").summary["settings"]["learning_rate"] == pytest.approx(rate)
 
 
 # Row 33: death inside every system call of a save

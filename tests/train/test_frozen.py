@@ -18,7 +18,7 @@ from winnow.models import ModelSpec
 from winnow.models.frozen import FrozenSpec
 from winnow.models.weights import Weights
 from winnow.train.device import Device
-from winnow.train.frozen import feature_views, head_learning_rate
+from winnow.train.frozen import FeatureViews, feature_views, head_learning_rate
 from winnow.train.predictor import Predictor
 from winnow.train.progress import Progress
 
@@ -130,6 +130,15 @@ def test_the_rate_of_a_head_is_twice_the_inverse_of_the_mean_square(body):
 
     assert head_learning_rate(found, 1.0) == pytest.approx(2 / 25)
     assert head_learning_rate(found, 0.5) == pytest.approx(8 / 25)
+
+
+@pytest.mark.parametrize(("feature", "told"), [(1e30, "inf"), (0.0, "0"), (float("nan"), "nan")])
+def test_features_from_which_no_rate_follows_are_told(feature, told):
+    features = torch.full((2, 1, 1, 3), feature)
+    views = FeatureViews(features, Preprocessing.of(np.zeros((2, 8, 8, 1), dtype=np.uint8), mirror=False), seed=0)
+
+    with pytest.raises(InputError, match=f"a mean square of {told}, .*give other --weights, or a --learning-rate"):
+        head_learning_rate(views, 1.0)
 
 
 @pytest.mark.parametrize("method", METHODS_WITHOUT_NEEDS)

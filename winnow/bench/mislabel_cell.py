@@ -239,6 +239,9 @@ class _Meter:
     def went_back(self, reason: str) -> None:
         """Nothing: there is no way back."""
 
+    def warned(self, text: str) -> None:
+        """Nothing: thousands of cells would say the same."""
+
     def state(self) -> dict[str, Any]:
         """Nothing is saved."""
         return {}

@@ -124,6 +124,8 @@ class _Deaf:
 
     def went_back(self, reason: str) -> None: ...
 
+    def warned(self, text: str) -> None: ...
+
     def state(self) -> dict[str, Any]:
         return {}
 

@@ -308,6 +308,8 @@ class Method(nn.Module):
         super().__init__()
         self.problem = problem
         self.classifier = problem.network()
+        self.warn: Callable[[str], None] = _unheard
+        """Tells a person something that does not stop the work; the trainer lets its listener hear it."""
 
     def start_afresh(self, purpose: str) -> None:
         """Gives the classifier the fresh weights of a purpose, as a later phase begins."""
@@ -367,3 +369,7 @@ class Method(nn.Module):
         """Clean-class probabilities, never through a noise layer."""
         probs = [self.problem.task.probabilities(network(images)) for network in self.deployed()]
         return torch.stack(probs).mean(dim=0)
+
+
+def _unheard(text: str) -> None:
+    """Where no trainer listens."""

@@ -50,7 +50,13 @@ FEWEST_TO_TRANSFER = 20
 """Verified classes from which on others are judged by what these taught."""
 _CLUSTERED = 10_000
 """Images of a class among which its representatives are looked for."""
+FEWEST_VERIFIED = 10
+"""Verified images a class below which a person is warned: a choice, not a measured bound."""
 _ROWS = 4096
+_SHORTEST = 1e-2
+"""Embeddings shorter than this count as so long: the cosine's gradient grows without bound toward the zero vector."""
+_AT_MEAN = 1e-5
+"""Distance from the mean, in lengths of the mean, that may be a rounding error."""
 _ENCODER_RATE, _ENCODER_DECAY = 0.5, 1e-4
 
 
@@ -79,6 +85,19 @@ def pseudo_losses(similarity: Float[Tensor, " batch"], margin: float) -> Float[T
     The others would be counterexamples that have the loss zero already.
     """
     return torch.where(similarity >= margin, 1 - similarity, 0.0)
+
+
+def reconstruction_losses(
+    features: Float[Tensor, "batch features"], decoded: Float[Tensor, "batch features"]
+) -> Float[Tensor, " batch"]:
+    """||v - v'||^2; from an error of twice the length of v (at least 2) on it grows linearly, as steeply as there.
+
+    No decoder that learns is so far off. One whose rate is too high is, and its steps then grow no more.
+    """
+    squares = (features - decoded).square().sum(dim=1)
+    far = 2 * features.norm(dim=1).clamp_min(1)
+    linear = far * (2 * squares.clamp_min(far.square()).sqrt() - far)
+    return torch.where(squares <= far.square(), squares, linear)
 
 
 def relevance_weights(similarity: Float[Tensor, " batch"], weighting: str, margin: float) -> Float[Tensor, " batch"]:
@@ -163,11 +182,17 @@ class CleanNet(Method):
     weights. Verified images have the weight 1. The encoders' steps come on top of the epochs.
 
     A class of which no image was verified is judged by what the encoders learnt of others, if 20 classes or more were
-    verified. From few classes little is learnt of others: on 6,000 images of MNIST with 5 of 10 classes verified, wrong
-    labels of the rest were ranked with an AUC of 0.85 and 0.88, two choices of the five. Such classes are then judged
-    by the cosine of the image with the mean of the class, both seen from the mean of all images: an AUC of 0.99 there.
-    With `similarity=centroid` all classes are, which is the simplest rival. A class of fewer images than
-    representatives repeats them.
+    verified. From few classes little is learnt of others: on MNIST with 5 of 10 classes verified, wrong labels of the
+    rest were ranked better by the centroid (single runs, not recorded). Such classes are then judged by it, the cosine
+    of the image with the mean of the class, both seen from the mean of all images, and the run warns. With
+    `similarity=centroid` all classes are, which is the simplest rival. A class of fewer images than representatives
+    repeats them. The run also warns of fewer than 10 verified images a class.
+
+    An image at the mean of all, as identical ones are, has the similarity 0 to every centroid; nothing then tells right
+    labels from wrong ones.
+
+    With shifted views, the default, cross-entropy memorises little of the noise: on 6,000 images of MNIST with 40 %
+    symmetric noise it reached 94.9 % with them, CleanNet on images as they are 91.6 % (relations `cleannet`).
 
     `labels.parquet` gets the column `relevance`, the weight. The label's quality is the similarity, laid on 0 to 1 so
     that the margin comes to 0.5: it ranks, and is no calibrated probability.
@@ -250,6 +275,7 @@ class CleanNet(Method):
         self.verified_rows = np.intersect1d(problem.verified, problem.train_rows)
         exemplified = np.isin(np.arange(problem.num_classes), problem.noisy_labels[self.verified_rows])
         is_verified = np.isin(np.arange(problem.num_samples), problem.verified)
+        self.transfers = int(exemplified.sum()) >= FEWEST_TO_TRANSFER
         self.register_buffer("exemplified", torch.from_numpy(exemplified), persistent=False)
         self.register_buffer("is_verified", torch.from_numpy(is_verified), persistent=False)
         # Until images are judged every label is believed.
@@ -268,6 +294,8 @@ class CleanNet(Method):
                 f"--method {self.name} needs verified images of at least 2 classes to train on, "
                 f"got {int(self.exemplified.sum())}: nothing would be a counterexample"
             )
+        if self.learns:
+            self._warn_of_few()
         warm = min(self.warmup_epochs, epochs // 2)
         classify = partial(Phase, draws={"train": Draw(views=(self.views,))}, schedule=cosine_in_phase)
         phases = [classify("warm up", self.supervised_loss, epochs=warm)]
@@ -278,6 +306,21 @@ class CleanNet(Method):
             length = rest // self.rounds + (number < rest % self.rounds)
             phases.append(classify("classify", self.loss, epochs=length, revise=self.judge, revise_every=0))
         return phases
+
+    def _warn_of_few(self) -> None:
+        classes, images = int(self.exemplified.sum()), len(self.verified_rows)
+        if images < FEWEST_VERIFIED * classes:
+            self.warn(
+                f"{self.name}: only {images} verified images of {classes} classes to learn from; verify "
+                f"{FEWEST_VERIFIED} a class, or try --set similarity=centroid"
+            )
+        given = np.unique(self.problem.noisy_labels[self.problem.train_rows])
+        others = len(given) - classes
+        if others and not self.transfers:
+            self.warn(
+                f"{self.name}: {others} of {len(given)} classes have no verified images, and {classes} with some are "
+                f"too few to learn from for others (from {FEWEST_TO_TRANSFER} on); they are judged by their centroid"
+            )
 
     def _verification(self) -> Phase:
         unverified = np.setdiff1d(self.problem.train_rows, self.verified_rows)
@@ -355,7 +398,7 @@ class CleanNet(Method):
         similarity = self.similarity_to(queries, self.encoders["reference"](self.class_references[classes])[places])
         checked = len(is_right)
         verification = verification_losses(similarity[:checked], is_right, self.margin, self.negative_weight)
-        reconstruction = (features - encoder.decode(queries)).square().sum(dim=1)
+        reconstruction = reconstruction_losses(features, encoder.decode(queries))
         return {
             "verification": verification.sum() / len(labels),
             "reconstruction": self.reconstruction_weight * reconstruction.mean(),
@@ -364,10 +407,10 @@ class CleanNet(Method):
 
     @staticmethod
     def similarity_to(
-        queries: Float[Tensor, "batch width"], classes: Float[Tensor, "batch width"]
+        queries: Float[Tensor, "batch width"], classes: Float[Tensor, "batch width"], shortest: float = _SHORTEST
     ) -> Float[Tensor, " batch"]:
-        """Cosine, in [-1, 1]; 0 for a zero vector."""
-        return F.cosine_similarity(queries, classes, dim=1).clamp(-1, 1)
+        """Cosine, in [-1, 1], of vectors at least so long; of shorter ones it goes to 0 with their length."""
+        return F.cosine_similarity(queries, classes, dim=1, eps=shortest).clamp(-1, 1)
 
     # The classifier
 
@@ -376,16 +419,16 @@ class CleanNet(Method):
         """Compares every labelled image with its class."""
         device = self.is_verified.device
         centroids, mean = self._centroids(survey)
+        shortest = max(_AT_MEAN * mean.norm().item(), 1e-8)
         if self.learns:
             embedded = torch.cat([self.encoders["reference"](part) for part in self.class_references.split(64)])
-            transfers = int(self.exemplified.sum()) >= FEWEST_TO_TRANSFER
         for part in torch.from_numpy(np.flatnonzero(self.problem.noisy_labels >= 0)).split(_ROWS):
             labels = torch.from_numpy(self.problem.noisy_labels[part.numpy()]).to(device)
             features = log_scaled(torch.from_numpy(survey.features[part.numpy()])).to(device)
-            similarity = self.similarity_to(features - mean, centroids[labels] - mean)
+            similarity = self.similarity_to(features - mean, centroids[labels] - mean, shortest)
             if self.learns:
                 learned = self.similarity_to(self.encoders["query"](features), embedded[labels])
-                similarity = torch.where(self.exemplified[labels] | transfers, learned, similarity)
+                similarity = torch.where(self.exemplified[labels] | self.transfers, learned, similarity)
             self.similarities.write(part, similarity)
 
     def _rows_by_class(self) -> list[np.ndarray]:

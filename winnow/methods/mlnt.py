@@ -151,9 +151,12 @@ class MLNT(Method):
 
     where L is cross-entropy, Y_m a set of synthetic labels and w = `meta_weight` times a ramp. The teacher is deployed.
     A teacher leads plain cross-entropy by averaging alone, the more so the further back it goes: compare MLNT with
-    `cross-entropy averaging=true`, which has the same average and the same views. Where labels are not memorised
-    anyway, as with shifted views of MNIST, it gained next to nothing; and with an average over the whole run,
-    consistency alone (`inner_rate = 0`) did as well. Both were seen in one seed; see the relations `mlnt`.
+    `cross-entropy averaging=true`, which has the same average and the same views. With an average over the whole run,
+    consistency alone (`inner_rate = 0`) did as well (one run, not recorded).
+
+    With shifted views, the default, cross-entropy memorises little of the noise: on 6,000 images of MNIST with 50 %
+    symmetric noise it reached 93.6 % with them; MLNT on images as they are 72.4 %, or 86.5 % with the head alone and an
+    average over the whole run (relations `mlnt`).
 
     The order says what is differentiated. `second`: the inner step, too. `first`: the step counts as a constant; the M
     steps share one forward pass. `head`: as `first`, but only the head is moved, which costs next to nothing. The

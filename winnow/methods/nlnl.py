@@ -39,6 +39,9 @@ from winnow.methods.base import (
 from winnow.methods.ranges import at_least, in_interval, one_of
 from winnow.survey import Survey
 
+FEWEST_PASSED = 0.05
+"""A filter that passes a smaller share of the images, or drops a smaller one, tells nothing."""
+
 
 def log_complements(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
     """log(1 - p) of every class, exact however close p is to one.
@@ -85,7 +88,8 @@ def drawn_complements(noisy_labels: Int[Tensor, " batch"], num_classes: int, num
 
 def mean_of_selected(losses: Float[Tensor, " batch"], selected: Bool[Tensor, " batch"]) -> Float[Tensor, ""]:
     """Mean over the selected samples; zero, with zero gradient, if there are none."""
-    return (losses * selected).sum() / selected.sum().clamp_min(1)
+    # Not a product: an infinite loss that was left out would make it NaN.
+    return torch.where(selected, losses, 0.0).sum() / selected.sum().clamp_min(1)
 
 
 class NLNL(Method):
@@ -110,7 +114,12 @@ class NLNL(Method):
     epochs that other methods take. Stage 3 keeps the paper's rate: at the full one it diverged where few images passed.
     Runs of a few hundred steps remain too short: nothing passes the threshold yet.
 
-    Where labels do not separate, as at 80 % symmetric noise, the logged share `above_chance` ends near 0 or 1.
+    Where labels do not separate, as at 80 % symmetric noise, nearly all images or next to none pass a filter: the run
+    warns where stage 3 begins with less than 5 % or more than 95 % of them at 1/K or above, or stage 4 at `threshold`.
+
+    With shifted views, the default, cross-entropy memorises little of the noise: on 10,000 images of MNIST with 40 %
+    symmetric noise it reached 96.1 % with them, NLNL on images as they are 93.8 % (relations `nlnl`). On 5,000 images
+    with 50 % of it both saw shifted views: 93.1 % against 87.8 % (grid `all-methods`).
 
     Args:
         problem: what to learn.
@@ -181,12 +190,15 @@ class NLNL(Method):
             learn("NL", partial(self.negative_loss, at_least=any_confidence), epochs=nl),
             learn("SelNL", partial(self.negative_loss, at_least=chance), epochs=sel_nl),
             # The paper's rate: this loss is not as weak as the negative one, and few images may pass the filter.
-            replace(learn("SelPL", self.positive_loss, epochs=sel_pl), schedule=a_fifth),
+            replace(
+                learn("SelPL", self.positive_loss, epochs=sel_pl, begin=partial(self.check_filter, "above_chance")),
+                schedule=a_fifth,
+            ),
             learn_afresh(
                 "teacher",
                 [Turn(partial(self.teacher_loss, since=since), optimizer="teacher")],
                 epochs=teacher,
-                begin=partial(self.start_afresh, "teacher"),
+                begin=self.begin_teacher,
             ),
             learn_afresh(
                 "pseudo-labels",
@@ -196,6 +208,22 @@ class NLNL(Method):
             ),
         ]
         return [phase for phase, share in zip(phases, self.stages, strict=True) if share]
+
+    def begin_teacher(self) -> None:
+        """The filter is made; a fresh network learns from what it kept."""
+        self.check_filter("kept")
+        self.start_afresh("teacher")
+
+    def check_filter(self, share: str) -> None:
+        """Warns where nearly all images pass a filter or next to none, by a share of `log_values`."""
+        judged = bool((self.confidences.values[self.problem.train_rows] >= 0).any())
+        passed = self.log_values()[share]
+        if judged and not FEWEST_PASSED <= passed <= 1 - FEWEST_PASSED:
+            level = "1/K" if share == "above_chance" else f"the threshold {self.threshold:g}"
+            meaning = (
+                "nearly all labels are right, or they do not separate" if passed > 0.5 else "they do not separate (yet)"
+            )
+            self.warn(f"{self.name}: {passed:.1%} of the labels reach {level}: {meaning}; do not rely on this filter")
 
     def negative_loss(self, batch: Batch, moment: Moment, at_least: float) -> Losses:
         """Stages 1 and 2: the negative loss on images of so much confidence."""

@@ -125,6 +125,10 @@ class OpenSet(Method):
     The released code's rounds last ten epochs, after a warm-up of five and for 105 in all; in a short run the warm-up
     is at most half of it. Batches need several images of a label for pairs that are drawn together.
 
+    With shifted views, the default, cross-entropy memorises little of the noise: on MNIST's digits 0 to 4, of which
+    40 % were replaced by other digits, it reached 98.7 % with them, this method on images as they are 97.0 % (relations
+    `outliers`).
+
     In `labels.parquet` `outlier_score` is 1 / (1 + score): 0.5 where the surroundings are as dense as those of the
     neighbours, toward 1 for outliers; under `score=erf` the probability itself. The column `weight` is that of the
     image's cross-entropy in the last epoch.

@@ -2,9 +2,9 @@
 
 Han, Luo & Wang 2019, arXiv:1908.02160. A class has several prototypes, found among the images labelled with it where
 features lie densely, by the densities and separations of density peaks (Rodriguez & Laio 2014). No code was released;
-accounts of it part over which separation a prototype should have, so `prototype_rule` offers both readings. On the
-same features `density_peak` labelled more images rightly than `eta_desc`: on MNIST with 40 % symmetric noise 92 %
-against 85, with 40 % of half the classes swapped 90 % against 89 (means over the corrections of one run).
+accounts of it part over which separation a prototype should have, so `prototype_rule` offers both readings. With
+symmetric noise on MNIST `density_peak` labelled more images rightly than `eta_desc`, with asymmetric noise checks came
+out either way (single runs, not recorded).
 """
 
 from __future__ import annotations
@@ -145,6 +145,10 @@ class SelfLearning(Method):
     After a warm-up the features of the whole collection are looked at before every epoch. In a random sample of each
     given class the prototypes are chosen, every image gets the class of the most similar prototypes, and the next epoch
     learns from both labels. Labels that a person has checked are not corrected.
+
+    With shifted views, the default, cross-entropy memorises little of the noise: on 6,000 images of MNIST with 40 %
+    symmetric noise it reached 94.5 % with them, self-learning on images as they are 88.7 %; with asymmetric noise 90.9
+    and 87.4 % (relations `self-learning`).
 
     A class of fewer images than prototypes has them all as prototypes; one without images has none. Above alpha = 0.5
     the method comes to believe its own mistakes.

@@ -152,6 +152,10 @@ class Recorder:
         """Tells it."""
         self.progress.warning(reason)
 
+    def warned(self, text: str) -> None:
+        """Tells it."""
+        self.progress.warning(text)
+
     def state(self) -> dict[str, Any]:
         """The epochs so far, and the seconds spent on looking at images kept from training."""
         return {"lines": self.lines, "seconds": self.seconds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from winnow.data.views import Views
+from winnow.errors import InputError
 from winnow.models import Network
 from winnow.survey.passes import survey
 from winnow.train.device import Device
@@ -57,6 +59,14 @@ def head_learning_rate(views: FeatureViews, logit_scale: float) -> float:
     The curvature of the cross-entropy in the head's weights is at most half of that mean, whatever the classes, and
     gradient descent with Nesterov momentum 0.9 is stable up to 1.36 / curvature. So one number serves networks whose
     features differ in size by orders of magnitude.
+
+    Raises:
+        InputError: the features are not finite, too large to be squared, or next to zero.
     """
     mean_square = float(views.pixels.square().sum(dim=(1, 2, 3)).mean()) * logit_scale**2
-    return float(f"{2 / max(mean_square, 1e-6):.3g}")
+    if not 1e-6 <= mean_square < math.inf:
+        raise InputError(
+            f"the frozen network's features have a mean square of {mean_square:.3g}, from which no learning rate "
+            "follows; give other --weights, or a --learning-rate"
+        )
+    return float(f"{2 / mean_square:.3g}")

@@ -200,7 +200,8 @@ class Session:
         epochs = given.epochs or min(100, max(20, math.ceil(1500 / max(1, num_train // batch))))
         channels, classes = preprocessing.channels, self.source.num_classes
         spec = ModelSpec(model, preprocessing.size, channels, classes, weights=self.weights)
-        rate = given.learning_rate or spec.learning_rate * batch / 64
+        # With the batch, but no further than there are images to fill one.
+        rate = given.learning_rate or spec.learning_rate * min(batch, max(64, num_train)) / 64
         resolved = replace(given, model=model, batch_size=batch, epochs=epochs, learning_rate=rate)
         self.progress.understood(
             "Plan",

@@ -57,6 +57,9 @@ class Listener(Protocol):
     def went_back(self, reason: str) -> None:
         """Training goes on from the last checkpoint."""
 
+    def warned(self, text: str) -> None:
+        """The method has something to say that does not stop the work."""
+
     def state(self) -> dict[str, Any]:
         """What the listener must remember with a checkpoint, as JSON."""
 
@@ -109,6 +112,7 @@ class Trainer:
         self.stop = stop
         self.epoch_checkpoint_seconds = epoch_checkpoint_seconds
         self.checkpoint_seconds = checkpoint_seconds
+        method.warn = listener.warned
         planned = method.plan(epochs)
         self.plan = checked_plan(planned, epochs)
         self.left_out = [phase.name for phase in planned if not has_time(phase)]
@@ -303,8 +307,12 @@ class Trainer:
         return torch.from_numpy(self._features.values[rows]).to(self.device.torch_device)
 
     def survey(self) -> Survey:
-        """The network's view of the whole collection."""
+        """The network's view of the whole collection; numbers that are none never reach a method."""
         result = survey(self.method.observe, self.method, self.views, self.problem.num_samples, self.device.autocast)
+        for name, values in result.values.items():
+            bad = len(values) - int(np.isfinite(values).reshape(len(values), -1).all(axis=1).sum())
+            if bad:
+                raise _Diverged(f"the network's {name} are not finite in {bad:,} of {len(values):,} images")
         if self._features is not None:
             self._features.replace(result.features)
         return result
