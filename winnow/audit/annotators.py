@@ -1,7 +1,7 @@
 """Several people's labels of the same images: what is true most probably, and how good each person is.
 
-Dawid & Skene 1979, each row of a person's confusion matrix drawn towards the person's own accuracy and the mistakes that
-all have in common: few labels of a class say little about it alone.
+Dawid & Skene 1979, each row of a person's confusion matrix drawn towards the person's own accuracy and the mistakes
+that all have in common: few labels of a class say little about it alone.
 """
 
 from __future__ import annotations

@@ -292,4 +292,4 @@ def _checked_probs(labels: np.ndarray, probs: np.ndarray | None, num_classes: in
         raise InvalidInput(f"probs: shape {probs.shape}; one column for each of the {num_classes} classes is needed")
     if num_classes == 1:
         return None
-    return checked_probabilities(np.where(labels >= 0, labels, np.nan), probs).probs
+    return checked_probabilities(np.where(labels >= 0, labels, np.nan), probs).rows(slice(None))
