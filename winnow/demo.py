@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from winnow import __version__
+from winnow.audit.folder import AuditFolder
+from winnow.audit.run import audit
+from winnow.audit.settings import AuditSettings
 from winnow.data.open import open_source
 from winnow.data.source import Source
 from winnow.errors import InputError, UsageError
 from winnow.files import atomic_write, write_error
 from winnow.labels.truth import CleanLabels
 from winnow.noise.inject import symmetric
+from winnow.report.audit import write_audit_report
 from winnow.report.demo import write_demo_report
 from winnow.report.words import percent
 from winnow.train.fit import Settings, fit
 from winnow.train.progress import Progress
 
 METHODS = ("cross-entropy", "winnow")
+AUDIT = "audit"
 EPOCHS = 100
 
 
@@ -87,9 +92,30 @@ def run_demo(
         "methods": methods,
         "seconds": round(time.monotonic() - started, 1),
     }
+    summary["audit"] = _audited(out / AUDIT, rate)
     write_demo_report(out, summary, out / f"{METHODS[-1]}-s0", noisy_digits(rate, 0).pictures.read)
     atomic_write(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
     return summary
+
+
+def audit_sentence(summary: dict[str, Any]) -> str:
+    """What the audit of the first seed's labels found, without any training."""
+    found = summary["audit"]
+    right, share = percent(found["wrong_label_precision"]), percent(found["wrong_label_recall"])
+    return (
+        f"An audit without training flags {found['num_flagged']:,} of {found['num_images']:,} labels; "
+        f"{right} of them are wrong, and {share} of all wrong ones are found."
+    )
+
+
+def _audited(folder: Path, rate: float) -> dict[str, Any]:
+    """Audits the labels of the first seed; of its summary the numbers that the demo tells."""
+    source = noisy_digits(rate, 0)
+    with AuditFolder(folder) as opened:
+        found = audit(source, AuditSettings(device="cpu"), opened, command="winnow demo")
+        write_audit_report(folder, source.pictures.read)
+    told = ("num_images", "num_flagged", "estimated_noise_rate", "estimated_noise_rate_interval", "wrong_label_f1")
+    return {name: found.summary[name] for name in (*told, "wrong_label_precision", "wrong_label_recall", "seconds")}
 
 
 def check_arguments(rate: float, seeds: int) -> None:
@@ -133,7 +159,7 @@ def _make_room(out: Path) -> None:
         return
     ours = {f"{method}-s" for method in METHODS}
     entries = [e for e in out.iterdir() if e.name not in ("summary.json", "report.html")] if out.is_dir() else [out]
-    strange = [e.name for e in entries if not any(e.name.startswith(prefix) for prefix in ours)]
+    strange = [e.name for e in entries if e.name != AUDIT and not any(e.name.startswith(prefix) for prefix in ours)]
     if strange:
         raise InputError(f"{out} holds more than a demo ({strange[0]}): name another --out; nothing in it was touched")
     shutil.rmtree(out)

@@ -60,7 +60,6 @@ def audit(
     follow_links: options.FollowLinks = False,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
     config: options.Config = None,
     debug: options.Debug = False,
 ) -> None:
@@ -87,7 +86,7 @@ def audit(
         threads=threads,
         blind=blind,
     )
-    progress = TerminalProgress(quiet, verbose)
+    progress = TerminalProgress(quiet)
     run = Path(data) if RunFolder.is_there(Path(data)) else None
     reading = options.data_settings(context.params)
     if run is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ def demo(
 ) -> None:
     """Plain against robust training, in about a minute."""
     from winnow.cli.terminal import TerminalProgress, bold, next_step, plain
-    from winnow.demo import METHODS, check_arguments, run_demo, sentence, table_lines
+    from winnow.demo import AUDIT, METHODS, audit_sentence, check_arguments, run_demo, sentence, table_lines
 
     check_arguments(rate, seeds)
     say = print if not (json_output or quiet) else (lambda *_: None)
@@ -45,5 +46,8 @@ def demo(
     say(bold(sentence(summary)))
     for line in table_lines(summary):
         say(plain(line))
+    for line in textwrap.wrap(plain(audit_sentence(summary)), 80):
+        say(line)
     say(f"Report   {out / 'report.html'}")
-    say(next_step("winnow train FOLDER", "the same on your own images"))
+    say(f"Audit    {out / AUDIT / 'report.html'}")
+    say(next_step("winnow audit FOLDER", "find wrong labels in your own images"))
