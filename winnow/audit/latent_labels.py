@@ -22,6 +22,8 @@ from winnow.data.randomness import permutation, stream_key
 SHARPNESS = np.geomspace(2.0, 64.0, 13)
 _ERROR_SPREAD, _LEAST_ERROR_SPREAD = 0.25, 0.01
 """How well the disagreement of models foretells their error: share of it, and at least."""
+_MISTAKEN = 1 / 3
+"""Deviation of the noise rate, in units of the expected error, that no count of labels removes."""
 _TRUSTED_ROWS = 1000
 """Both accounts are approximations: what a thousand labels do not tell, more labels do not either."""
 _BINS = 5
@@ -180,7 +182,8 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
             beliefs += weight * found
     mean = float(np.dot(weights[weights > 0], rates))
     spread = float(np.dot(weights[weights > 0], (np.array(rates) - mean) ** 2) ** 0.5)
-    return Posterior(beliefs, mean, spread)
+    # A picture that the scores get wrong may count as a wrong label, and a wrong label as such a picture.
+    return Posterior(beliefs, mean, float(np.hypot(spread, _MISTAKEN * error.expected)))
 
 
 def _fitted_accounts(candidates: Candidates, num_classes: int) -> list[Account]:

@@ -29,6 +29,8 @@ COLUMNS = 20
 """Classes that an image is taken for at most: of any beyond the twentieth most likely nothing is believed."""
 DECISIVE_LEAD = 0.03
 """By how much of the scores, which sum to one, another class has to beat a label."""
+SHARED_ERROR = 2.0
+"""Of the squared error, the labels that a model would doubt by its own fault: few for a good one, most for a bad one."""
 DOUBTED_TRUST = 0.5
 """Weight of a doubted image's vote, which goes to the class it looks like."""
 _Z = 1.96
@@ -87,9 +89,10 @@ def judge(
     for number in range(ROUNDS):
         models = ridge.fitted(opinion.kept)
         candidates = _candidates(models, voters, opinion, further, judged, verified, num_classes)
+        error = ModelError(*models.disagreement())
         if number < ROUNDS - 1:
-            opinion = opinion.cleaned(candidates)
-    beliefs = posterior(candidates, num_classes, ModelError(*models.disagreement()), seed=seed)
+            opinion = opinion.cleaned(candidates, error)
+    beliefs = posterior(candidates, num_classes, error, seed=seed)
     if memory is not None:
         beliefs = with_memory(beliefs, candidates, memory)
     return _concluded(candidates, beliefs, voters, opinion, class_names, num_classes)
@@ -111,14 +114,19 @@ class Opinion:
     ballots: np.ndarray
     trust: np.ndarray
 
-    def cleaned(self, candidates: Candidates) -> Opinion:
-        """Without the labels that another class beats: those are not learnt, and vote for that class, with less.
+    def cleaned(self, candidates: Candidates, error: ModelError) -> Opinion:
+        """Without the labels that another class beats most clearly: not learnt, and their vote goes to that class.
 
-        A tie decides nothing: beside a wrong label, the two other images of a class of three would fall with it.
+        A weak model keeps most of what it doubts, lest it learn only what it believes already. A tie decides nothing:
+        beside a wrong label, the two other images of a class of three would fall with it.
         """
-        best, highest = candidates.best, candidates.scores.max(axis=1)
+        best, judged = candidates.best, candidates.judged
         own = candidates.scores[np.arange(len(best)), candidates.own]
-        doubted = candidates.judged & (highest - own > DECISIVE_LEAD)
+        lead = np.where(judged, candidates.scores.max(axis=1) - own, 0)
+        count = round((judged & (best != self.labels)).sum() - SHARED_ERROR * error.expected**2 * judged.sum())
+        doubted = np.zeros(len(best), dtype=bool)
+        doubted[np.argsort(-lead, kind="stable")[: max(count, 0)]] = True
+        doubted &= lead > DECISIVE_LEAD
         return Opinion(
             self.labels,
             (self.labels >= 0) & ~doubted,
