@@ -22,6 +22,9 @@ from winnow.data.randomness import permutation, stream_key
 SHARPNESS = np.geomspace(2.0, 64.0, 13)
 _ERROR_SPREAD, _LEAST_ERROR_SPREAD = 0.25, 0.01
 """How well the disagreement of models foretells their error: share of it, and at least."""
+_WORTH = 20.0
+"""Verified images that the disagreement of models is worth."""
+_LEAST_DOUBT = 0.5
 _MISTAKEN = 1 / 3
 """Deviation of the noise rate, in units of the expected error, that no count of labels removes."""
 _TRUSTED_ROWS = 1000
@@ -71,15 +74,30 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ModelError:
-    """How sure the scores are of themselves: two models that share no image name `different` classes of `asked`."""
+    """How often the scores' best class is wrong, before anything is known of the noise.
+
+    Attributes:
+        different: how often two models that share no image name different classes,
+        asked: of so many: about as often they are wrong.
+        mistaken: how often the best class of a verified image is wrong,
+        checked: of so many.
+    """
 
     different: int
     asked: int
+    mistaken: int = 0
+    checked: int = 0
 
     @property
     def expected(self) -> float:
-        """Share of pictures whose class the scores get wrong, above 0: about as many as such models disagree on."""
-        return (self.different + 1) / (self.asked + 2)
+        """Share of pictures that the scores get wrong, above 0."""
+        disagreement = (self.different + 1) / (self.asked + 2)
+        return (_WORTH * disagreement + self.mistaken) / (_WORTH + self.checked)
+
+    @property
+    def doubt(self) -> float:
+        """How far that may be off: 1 if nothing is verified, less the more is; the accounts stay approximations."""
+        return float(max(_LEAST_DOUBT, (_WORTH / (_WORTH + self.checked)) ** 0.5))
 
 
 @dataclass(frozen=True)
@@ -183,7 +201,8 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
     mean = float(np.dot(weights[weights > 0], rates))
     spread = float(np.dot(weights[weights > 0], (np.array(rates) - mean) ** 2) ** 0.5)
     # A picture that the scores get wrong may count as a wrong label, and a wrong label as such a picture.
-    return Posterior(beliefs, mean, float(np.hypot(spread, _MISTAKEN * error.expected)))
+    spread = float(np.hypot(spread, _MISTAKEN * error.expected * error.doubt))
+    return Posterior(_certain(beliefs, candidates), mean, spread)
 
 
 def _fitted_accounts(candidates: Candidates, num_classes: int) -> list[Account]:
@@ -201,7 +220,7 @@ def _fitted_accounts(candidates: Candidates, num_classes: int) -> list[Account]:
 def _evidence(account: Account, num: int, error: ModelError) -> float:
     """Log likelihood, less what parameters gain by chance (Schwarz 1978), and the log prior of the sharpness."""
     trusted = min(num, _TRUSTED_ROWS)
-    deviation = _ERROR_SPREAD * error.expected + _LEAST_ERROR_SPREAD
+    deviation = (_ERROR_SPREAD * error.expected + _LEAST_ERROR_SPREAD) * error.doubt
     away = (account.unsureness - error.expected) / deviation
     extra = _EXTRA_PARAMETERS if len(account.rates) > 1 else 0
     return float(account.likelihood / num * trusted - extra * np.log(trusted) / 2 - away**2 / 2)

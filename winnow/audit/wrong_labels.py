@@ -30,7 +30,7 @@ COLUMNS = 20
 DECISIVE_LEAD = 0.03
 """By how much of the scores, which sum to one, another class has to beat a label."""
 SHARED_ERROR = 2.0
-"""Of the squared error, the labels that a model would doubt by its own fault: few for a good one, most for a bad one."""
+"""Times the squared error: the share of labels that a model would doubt by its own fault and that are kept."""
 DOUBTED_TRUST = 0.5
 """Weight of a doubted image's vote, which goes to the class it looks like."""
 _Z = 1.96
@@ -89,7 +89,8 @@ def judge(
     for number in range(ROUNDS):
         models = ridge.fitted(opinion.kept)
         candidates = _candidates(models, voters, opinion, further, judged, verified, num_classes)
-        error = ModelError(*models.disagreement())
+        mistaken = candidates.verified & (candidates.best != labels)
+        error = ModelError(*models.disagreement(), int(mistaken.sum()), int(candidates.verified.sum()))
         if number < ROUNDS - 1:
             opinion = opinion.cleaned(candidates, error)
     beliefs = posterior(candidates, num_classes, error, seed=seed)
