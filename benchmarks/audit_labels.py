@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import sys
@@ -206,7 +207,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only-winnow", action="store_true", help="without the other tools")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
     given = parser.parse_args(arguments)
-    record = record_of(given.seeds, list(TOOLS)[:1] if given.only_winnow else list(TOOLS))
+    tools = list(TOOLS)
+    if given.only_winnow or importlib.util.find_spec("cleanlab") is None:
+        tools = tools[:1]
+        print("winnow alone: " + ("as asked" if given.only_winnow else "cleanlab is not installed"), file=sys.stderr)
+    record = record_of(given.seeds, tools)
     given.out.mkdir(parents=True, exist_ok=True)
     atomic_write(given.out / "audit-labels.json", (json.dumps(record, indent=1) + "\n").encode())
     print(table(record))
