@@ -205,7 +205,7 @@ def _found(what: str, measured: int, wanted: int) -> Finding:
 def main(arguments: list[str] | None = None) -> int:
     """0 if every goal is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audit_folder", description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=SEED, help="of what is copied and cut; the record is of the default, 7")
+    parser.add_argument("--seed", type=int, default=SEED, help="of what is copied and cut; default 7")
     parser.add_argument("--folder-only", type=Path, metavar="PATH", help="only build the folder there")
     given = parser.parse_args(arguments)
     if given.folder_only:

@@ -12,7 +12,7 @@ import numpy as np
 
 from winnow.audit.blind import BlindCheck, read_check
 from winnow.audit.embedding import from_run
-from winnow.audit.folder import AuditFolder, Findings
+from winnow.audit.folder import AuditFolder, Findings, refuse_overwriting
 from winnow.audit.run import audit as _audit
 from winnow.audit.settings import AuditSettings
 from winnow.data.open import open_source, open_test
@@ -185,6 +185,7 @@ def audit(
         keep_features=out is not None,
         force=force,
         progress=progress,
+        data_settings={"unlabelled_ok": True},
     )
 
 
@@ -221,6 +222,7 @@ def audit_opened(
         command: for the record.
         data_settings: how the source was opened, for the record.
     """
+    refuse_overwriting(out, [source.address, test.address if test is not None else None, verified])
     check: BlindCheck | None = read_check(Path(verified)) if verified and Path(verified).is_file() else None
     votes = _votes(source, annotators)
     with AuditFolder(out, force=force) as folder:

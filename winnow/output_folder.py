@@ -40,6 +40,8 @@ class OutputFolder:
 
     def __init__(self, path: Path, *, resume: bool = False, force: bool = False):
         self.path = path
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file: name a folder as --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not self.is_there(path) and any(not self._is_leftover(entry) for entry in path.iterdir()):

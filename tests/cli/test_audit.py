@@ -119,6 +119,54 @@ def test_an_audit_is_not_overwritten_unasked(noisy, tmp_path, capsys):
     assert run("audit", noisy, "--out", tmp_path / "full", "--quiet", "--force") == 4
 
 
+def test_nothing_that_is_read_is_overwritten(folder, tmp_path, capsys):
+    before = state(folder)
+    assert run("audit", folder, "--out", folder / "audit", "--quiet") == 4
+    assert "lies in" in capsys.readouterr().err
+    assert state(folder) == before
+    assert not (folder / "audit").exists()
+    (tmp_path / "a-file").write_text("x")
+    assert run("audit", folder, "--out", tmp_path / "a-file", "--quiet", "--force") == 4
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_a_blind_sample_that_was_filled_in_is_kept(noisy, tmp_path, capsys):
+    out = tmp_path / "a"
+    assert run("audit", noisy, "--limit", "200", "--out", out, "--quiet", "--blind", "5") == 0
+    sample = out / "blind.csv"
+    head, *rows = sample.read_text().splitlines()
+    sample.write_text("\n".join([head, *(row + row.split(",")[1] for row in rows)]) + "\n")
+    filled = sample.read_bytes()
+
+    assert run("audit", noisy, "--limit", "200", "--out", out, "--quiet", "--force") == 4
+    assert "has been filled in" in capsys.readouterr().err
+    assert run("audit", noisy, "--limit", "200", "--verified", sample, "--out", out, "--quiet", "--force") == 4
+    assert sample.read_bytes() == filled
+
+
+def test_weak_features_are_told(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", x=random.integers(0, 256, (120, 8, 8), dtype=np.uint8), y=np.arange(120) % 4)
+
+    assert run("audit", tmp_path / "noise.npz", "--out", tmp_path / "a", "--json", "--budget", "0") == 0
+
+    out, err = capsys.readouterr()
+    kinds = [remark["kind"] for remark in json.loads(out)["remarks"]]
+    assert "weak_features" in kinds
+    assert "share its label" in err
+
+
+def test_an_audit_with_images_outside_of_classes_can_be_exported(folder, tmp_path):
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(folder, root)
+    shutil.copy(next((root / "0").glob("*.png")), root / "stray.png")
+    assert run("audit", root, "--out", tmp_path / "a", "--quiet") == 0
+
+    assert run("export", tmp_path / "a", "--to", "csv", "--out", tmp_path / "t.csv", "--quiet") == 0
+
+
 def test_test_images_among_the_collection_are_told(tmp_path, capsys):
     assert run("audit", "digits:test", "--test", "digits:test", "--out", tmp_path / "a", "--json") == 0
 
@@ -229,11 +277,13 @@ def test_no_images_and_none_that_can_be_read_are_told_in_a_line(tmp_path, capsys
 
 def test_images_without_labels_are_looked_at_all_the_same(tmp_path, capsys):
     digits = open_source("digits", limit=60)
+    root = tmp_path / "pictures"
+    root.mkdir()
     for row in range(60):
-        Image.fromarray(digits.pictures.read(row)).save(tmp_path / f"{row}.png")
-    (tmp_path / "copy.png").write_bytes((tmp_path / "3.png").read_bytes())
+        Image.fromarray(digits.pictures.read(row)).save(root / f"{row}.png")
+    (root / "copy.png").write_bytes((root / "3.png").read_bytes())
 
-    assert run("audit", tmp_path, "--out", tmp_path / "a", "--json") == 0
+    assert run("audit", root, "--out", tmp_path / "a", "--json") == 0
 
     summary = json.loads(capsys.readouterr().out)
     assert summary["counts"]["exact_duplicate"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.audit.blind import read_check
 from winnow.data.open import open_source
 from winnow.data.places import absolute
 from winnow.data.source import Source
@@ -62,6 +63,34 @@ class Findings:
     def table(self) -> pa.Table:
         """`findings.parquet`, one row a finding."""
         return pq.read_table(self.folder / FINDINGS)
+
+
+def refuse_overwriting(out: Path, inputs: Sequence[str | None]) -> None:
+    """Refuses an audit whose folder would lie in its source, or whose inputs lie in its folder.
+
+    Args:
+        out: the folder of the audit to be.
+        inputs: what it will read, files, folders or other addresses; None is left out.
+
+    Raises:
+        InputError: so it is, or the folder holds a blind sample that somebody has filled in.
+    """
+    target = out.resolve()
+    for name in filter(None, inputs):
+        path = Path(name)
+        if not path.exists():
+            continue
+        place = path.resolve()
+        if place.is_dir() and place != target and target.is_relative_to(place) and not AuditFolder.is_there(path):
+            raise InputError(f"{out} lies in {name}, which is read: name another --out")
+        if place.is_relative_to(target) and place != target:
+            raise InputError(f"{name} lies in {out}, which would be replaced: name another --out")
+    try:
+        is_filled = (out / BLIND).is_file() and read_check(out / BLIND) is not None
+    except InputError:  # as it was drawn
+        is_filled = False
+    if is_filled:
+        raise InputError(f"{out / BLIND} has been filled in: move it, or name another --out")
 
 
 def source_record(source: Source, data_settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,8 @@ from winnow.train.device import Device
 from winnow.train.progress import Progress
 from winnow.train.record import Stages
 
+WEAK = 0.6
+"""Share of the labels of nearest images that agree, below which features are said to be weak."""
 NEIGHBOURS = 20
 """Of each image in the graph that labels, outliers and remarks share."""
 
@@ -123,6 +125,9 @@ def audit(
         )
 
     looked = _looked_at(whole, test, settings, made, votes or {}, stages, progress)
+    for remark in looked.remarks:
+        if remark.kind == "weak_features":
+            progress.warning(remark.sentence)
     if known is not None:
         looked = _since(looked, known)
     with stages("writing"):
@@ -132,6 +137,10 @@ def audit(
             source = replace(source, noisy_labels=_spread(looked.labels, looked.collection, len(source), -1))
         _write_tables(source, test, looked, folder)
         rows = _blind_sample(source, looked, settings)
+        if len(rows) < settings.blind:
+            progress.warning(
+                f"--blind {settings.blind}: only {len(rows):,} images are not flagged, so that many are drawn"
+            )
         if len(rows):
             names = [source.class_names[label] for label in source.noisy_labels[rows].tolist()]
             write_sample(folder.path / BLIND, rows, source.ids, names)
@@ -196,7 +205,9 @@ def _looked_at(
         about: tuple[Remark, ...] = ()
         kind = None
         if isinstance(beliefs, LabelBeliefs):
-            about = remarks(embedding.features, labels, beliefs, graph, source.class_names, seed=settings.seed)
+            about = _weak_features(graph, labels) + remarks(
+                embedding.features, labels, beliefs, graph, source.class_names, seed=settings.seed
+            )
             kind = describe(
                 labels,
                 beliefs.suggested_label,
@@ -218,6 +229,23 @@ def _looked_at(
         kind,
         people,
     )
+
+
+def _weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
+    """A remark where images that look alike to the features seldom share a label: then all estimates are less sure."""
+    nearest = graph.indices[:, :10]
+    asked = np.flatnonzero(labels >= 0)
+    if len(asked) < 2 or not nearest.shape[1]:
+        return ()
+    agreement = float((labels[nearest[asked]] == labels[asked][:, None]).mean())
+    if agreement >= WEAK:
+        return ()
+    sentence = (
+        f"Of the ten nearest images of an image {agreement:.0%} share its label (exact). Either most labels are wrong "
+        "or the features tell the classes apart badly; then fewer of the flagged labels are wrong than is estimated. "
+        "Give --weights of a good network, or more --budget."
+    )
+    return (Remark("weak_features", sentence, {"agreement": agreement}),)
 
 
 def _leaks(test: Source, collection: Collection, mirrored: bool) -> Found:
@@ -297,7 +325,8 @@ def _spread(values: np.ndarray, collection: Collection, num: int, fill: float) -
 
 def _tell(source: Source, collection: Collection, progress: Progress) -> None:
     set_aside = len(collection.quarantined)
-    text = f"{len(source):,} images, {source.num_classes:,} classes"
+    images, classes = len(source), source.num_classes
+    text = f"{images:,} image{'s' * (images != 1)}, {classes:,} class{'es' * (classes != 1)}"
     if set_aside:
         text += f"; {set_aside:,} unreadable set aside"
     if missing := int(source.unlabelled.sum()):

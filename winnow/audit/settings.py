@@ -30,8 +30,8 @@ class AuditSettings:
     blind: int = 0
 
     def __post_init__(self) -> None:
-        if self.budget_minutes <= 0:
-            raise UsageError(f"--budget must be more than 0 minutes, got {self.budget_minutes:g}")
+        if not self.budget_minutes >= 0:
+            raise UsageError(f"--budget must be 0 minutes or more, got {self.budget_minutes:g}")
         if self.blind < 0:
             raise UsageError(f"--blind must not be negative, got {self.blind}")
         if self.model is not None and self.weights is None and self.model.startswith("timm:"):

@@ -70,7 +70,7 @@ def audit(
     from winnow.audit.settings import AuditSettings
     from winnow.cli.terminal import TerminalProgress, bold, next_step, plain
     from winnow.errors import UsageError
-    from winnow.report import audit_words
+    from winnow.report import audit_words, words
     from winnow.report.folder import read_findings
     from winnow.train.run_folder import RunFolder
 
@@ -109,7 +109,7 @@ def audit(
         force=force,
         progress=progress,
         command=shlex.join(["winnow", *sys.argv[1:]]),
-        data_settings=reading | {"annotators": annotators},
+        data_settings=reading | {"annotators": annotators, "unlabelled_ok": True},
     )
     progress.finish()
     summary = found.summary
@@ -121,6 +121,13 @@ def audit(
         table = next((place for place, line in enumerate(lines) if line.startswith("  ")), len(lines))
         for place, line in enumerate(lines):
             print(bold(line) if place < table and line != audit_words.UNSEEN else plain(line))
+        if summary.get("wrong_label_precision") is not None:
+            right, share = (words.percent(summary[f"wrong_label_{name}"]) for name in ("precision", "recall"))
+            print(
+                plain(
+                    f"Measured against the truth: {right} of the flagged are wrong, {share} of the wrong are flagged."
+                )
+            )
         print(f"Report   {found.folder / 'report.html'}")
         following = audit_words.next_step(summary, found.folder)
         print(next_step(following.command))
