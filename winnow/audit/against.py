@@ -13,9 +13,9 @@ from winnow.audit.cells import CellBeliefs
 from winnow.audit.findings import Found, LabelBeliefs
 from winnow.data.collection import Collection
 from winnow.data.pixels import PixelsPart
+from winnow.noise.intervals import Z
 
 Beliefs = TypeVar("Beliefs", bound=LabelBeliefs | CellBeliefs)
-_Z = 1.959964
 
 
 def collection_since(collection: Collection, first: int) -> Collection:
@@ -43,7 +43,7 @@ def beliefs_about(beliefs: Beliefs, kept: Bool[np.ndarray, " n"]) -> Beliefs:
     issue = beliefs.is_issue[kept]
     known = quality[~np.isnan(quality)]
     rate = float((1 - known).mean()) if len(known) else 0.0
-    spread = _Z * float(np.sqrt((known * (1 - known)).sum())) / max(1, len(known))
+    spread = Z * float(np.sqrt((known * (1 - known)).sum())) / max(1, len(known))
     return replace(
         beliefs,
         label_quality=quality,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import beta
+
+from winnow.noise.intervals import clopper_pearson
 
 _ROUNDS = 200
 _SETTLED = 1e-6
@@ -64,19 +65,13 @@ def consensus(votes: Int[np.ndarray, "n people"], num_classes: int) -> Consensus
     prior, matrices = _habits(votes, given, posterior, labelled)
     right = np.array([posterior[given[:, a], votes[given[:, a], a]].sum() for a in range(people)])
     counts = given.sum(axis=0)
-    tails = [
-        (0.0, 1.0) if not m else (beta.ppf(0.025, r, m - r + 1), beta.ppf(0.975, r + 1, m - r))
-        for r, m in zip(right, counts, strict=True)
-    ]
-    interval = np.array(tails, dtype=float).reshape(people, 2)
-    interval[:, 0] = np.where(right <= 0, 0.0, interval[:, 0])
-    interval[:, 1] = np.where(right >= counts, 1.0, interval[:, 1])
+    interval = np.array([clopper_pearson(float(r), int(m)) for r, m in zip(right, counts, strict=True)])
     return Consensus(
         posterior,
         np.where(labelled, posterior.argmax(axis=1), -1),
         matrices,
         np.einsum("k,akk->a", prior, matrices),
-        interval,
+        interval.reshape(people, 2),
         counts,
     )
 

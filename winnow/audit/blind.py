@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import beta
 
 from winnow.data.randomness import stream_key, text_keys
 from winnow.errors import InputError
 from winnow.files import atomic_write
+from winnow.noise.intervals import clopper_pearson
 
 COLUMNS = ("id", "given_label", "label")
 
@@ -92,4 +92,4 @@ def share_interval(count: int, total: int) -> tuple[float, float]:
         return 0.0, float(1 - 0.05 ** (1 / total))
     if count == total:
         return float(0.05 ** (1 / total)), 1.0
-    return float(beta.ppf(0.025, count, total - count + 1)), float(beta.ppf(0.975, count + 1, total - count))
+    return clopper_pearson(count, total)

@@ -11,10 +11,10 @@ from winnow.audit.cells import CellBeliefs
 from winnow.audit.findings import Found, LabelBeliefs
 from winnow.audit.tables import by_importance
 from winnow.data.source import Source
+from winnow.noise.intervals import Z
 
 LARGEST_MATRIX = 200
 _SHOWN_CONFUSIONS = 50
-_Z = 1.959964
 
 
 def found_numbers(found: Sequence[Found]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def class_shares(joint: np.ndarray, given_counts: np.ndarray) -> list[dict[str, 
     total = max(1.0, float(joint.sum()))
     true = joint.sum(axis=0)
     moved = joint.sum(axis=0) + joint.sum(axis=1) - 2 * joint.diagonal()
-    spread = _Z * np.sqrt(moved) / total
+    spread = Z * np.sqrt(moved) / total
     given = given_counts / max(1, given_counts.sum())
     return [
         {

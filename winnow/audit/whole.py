@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import beta, binom, chisquare
+from scipy.stats import binom, chisquare
 
 from winnow.audit.findings import LabelBeliefs, Remark
 from winnow.data.randomness import stream_key
 from winnow.functional.kmeans import kmeans
 from winnow.functional.neighbours import Neighbours
+from winnow.noise.intervals import clopper_pearson
 
 LEVEL = 0.001
 """Chance of each kind of remark where there is nothing to remark on."""
@@ -157,12 +158,12 @@ def weak_slices(
         outside = len(known) - int(sizes[k])
         elsewhere = (int(flagged.sum()) - int(doubted[k])) / max(1, outside)
         # Elsewhere is not known exactly either: its upper end must be surpassed.
-        upper = _share_interval(int(flagged.sum()) - int(doubted[k]), outside, LEVEL / number)[1]
+        upper = clopper_pearson(int(flagged.sum()) - int(doubted[k]), outside, LEVEL / number)[1]
         if binom.sf(doubted[k] - 1, sizes[k], min(1.0, WEAK * upper)) >= LEVEL / number:
             continue
         mine = known[members == k]
         name = int(np.bincount(labels[mine]).argmax())
-        low, high = _share_interval(int(doubted[k]), int(sizes[k]))
+        low, high = clopper_pearson(int(doubted[k]), int(sizes[k]))
         sentence = (
             f"A group of {sizes[k]:,} images that look alike, most of them named '{class_names[name]}', has "
             f"{100 * doubted[k] / sizes[k]:.0f} % of its labels doubted (interval {100 * low:.0f} to "
@@ -203,8 +204,8 @@ def merged_classes(
         both, size = there + back, int(sizes[i] + sizes[j])
         # What these images would be doubted as if all other classes were as likely as this one.
         others = sum(n for cell, n in directed.items() if (cell // classes in (i, j)) != (cell % classes in (i, j)))
-        rest = _share_interval(others, 2 * size * (classes - 2), LEVEL / tested)[1]
-        low, high = _share_interval(both, size)
+        rest = clopper_pearson(others, 2 * size * (classes - 2), LEVEL / tested)[1]
+        low, high = clopper_pearson(both, size)
         mutual = min(there / max(1, sizes[i]), back / max(1, sizes[j]))
         if low < MERGED_SHARE or mutual < MERGED_SHARE / 2:
             continue
@@ -226,10 +227,3 @@ def _equal_in_order(labels: Int[np.ndarray, " n"]) -> float:
 def _beyond(difference: float, deviation: float) -> bool:
     """Whether a difference is further out than `LEVEL` of a normal distribution, on one side."""
     return difference > 3.09 * max(deviation, 1e-12)
-
-
-def _share_interval(hits: int, number: int, tail: float = 0.05) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share that leaves `tail` outside; [0, 1] of no case."""
-    low = float(beta.ppf(tail / 2, hits, number - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail / 2, hits + 1, number - hits)) if hits < number else 1.0
-    return low, high

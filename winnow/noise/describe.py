@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import beta, norm
+from scipy.stats import norm
 
 from winnow.noise.confident_joint import joint_counts
+from winnow.noise.intervals import clopper_pearson
 
 FEWEST = 30
 """Doubted labels from which a kind is told."""
@@ -105,7 +106,7 @@ def describe(
     if number < FEWEST or num_classes < 2:
         name = "none" if number <= 0.05 * known else "unclear"
         sentence = f"{number:,} of {known:,} labels are doubted, too few to tell a kind from."
-        low, high = _share_interval(number, known)
+        low, high = clopper_pearson(number, known)
         return NoiseKind(name, (Evidence("doubted", number / max(1, known), low, high, sentence),), limits)
     view = _View(labels, believed, doubted, nearest, num_classes, seed)
     evidence = [view.concentration(), view.unevenness() if num_classes > 2 else None, view.gathering()]
@@ -227,7 +228,7 @@ class _View:
         """Share of the doubted that have a neighbour of another class."""
         hits = int(self.border[self.doubted].sum())
         number = int(self.doubted.sum())
-        low, high = _share_interval(hits, number)
+        low, high = clopper_pearson(hits, number)
         others = float(self.border[self.known & ~self.doubted].mean()) if (self.known & ~self.doubted).any() else 0.0
         sentence = (
             f"{100 * hits / number:.1f} % ({100 * low:.1f} to {100 * high:.1f}) of the wrong labels lie where classes "
@@ -275,7 +276,7 @@ def _foreign(doubted: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"]) ->
     number, hits = int(doubted.sum()), int((score[doubted] > limit).sum())
     chance = 1 - _OUTLYING
     value, low, high = (
-        max(0.0, (share - chance) / _OUTLYING) for share in (hits / number, *_share_interval(hits, number))
+        max(0.0, (share - chance) / _OUTLYING) for share in (hits / number, *clopper_pearson(hits, number))
     )
     sentence = (
         f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}) of the doubted images are like none of the classes "
@@ -302,13 +303,6 @@ def _collision(counts: Int[np.ndarray, "classes classes"]) -> tuple[float, float
 def _around(value: float, copies: list[float]) -> tuple[float, float]:
     half = _Z * float(np.std(copies, ddof=1))
     return value - half, value + half
-
-
-def _share_interval(hits: int, number: int) -> tuple[float, float]:
-    """Clopper and Pearson's 95 % interval; [0, 1] of no case."""
-    low = float(beta.ppf(0.025, hits, number - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, number - hits)) if hits < number else 1.0
-    return low, high
 
 
 def _told(value: float, low: float, high: float) -> str:

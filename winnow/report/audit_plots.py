@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
+from winnow.noise.intervals import Z
 from winnow.report import words
 from winnow.report.figures import LETTER, WIDTH, Figure, Scale, circle, drawing, line, path, text, ticks
 
 FEWEST_LOOKED_AT = 50
 POINTS = 60
-_Z = 1.959964  # of 95 %
 
 
 def worth_looking(
@@ -42,7 +42,7 @@ def worth_looking(
     share = _running_mean(wrong, looked_at)
     low, high = (_running_mean(bound, looked_at) for bound in _bounds(wrong, rate, interval))
     chance = np.sqrt(_running_mean(wrong * (1 - wrong), looked_at) / looked_at)
-    low, high = np.clip(low - _Z * chance, 0, 1), np.clip(high + _Z * chance, 0, 1)
+    low, high = np.clip(low - Z * chance, 0, 1), np.clip(high + Z * chance, 0, 1)
     title = "How many are worth looking at"
     description = _sentence(wrong, num_flagged, shown)
     rows = [

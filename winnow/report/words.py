@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from winnow.noise.intervals import Z
+
 NO_BREAK = "\u00a0"
 NONE = "-"
 MINUS = "\u2212"
@@ -128,7 +130,7 @@ def wilson_interval(share: float, number: int) -> tuple[float, float]:
 
     It stays inside [0, 1] and is never empty, unlike the one from the normal curve.
     """
-    z = 1.959964
+    z = Z
     centre = (share + z * z / (2 * number)) / (1 + z * z / number)
     half = z / (1 + z * z / number) * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -14,9 +14,10 @@ from winnow.audit.diagnosis.added_noise import inflation, lost_to_noise, remaini
 from winnow.audit.diagnosis.evidence import Evidence
 from winnow.audit.diagnosis.frequencies import corrected_shares, frequencies, purity, total_variation
 from winnow.audit.diagnosis.learner import PENALTIES, Learner
-from winnow.audit.diagnosis.measure import bootstrap_interval, clopper_pearson, mean_interval, over_draws
+from winnow.audit.diagnosis.measure import bootstrap_interval, mean_interval, over_draws
 from winnow.audit.diagnosis.relevance import explained_variance, f_statistics, overlap
 from winnow.audit.diagnosis.samples import fitted_curve
+from winnow.noise.intervals import clopper_pearson
 from winnow.noise.matrices import pair_matrix, symmetric_matrix
 
 

@@ -20,12 +20,12 @@ from winnow.audit.diagnosis.measure import (
     Diagnostic,
     Measure,
     bootstrap_interval,
-    clopper_pearson,
     hull,
     mean_interval,
     over_draws,
 )
 from winnow.noise.confident_joint import joint_counts
+from winnow.noise.intervals import clopper_pearson
 
 LEAST_SIGNAL = 0.1
 """Smallest singular value of T that is inverted; for symmetric noise it is 1 - rate K / (K - 1)."""

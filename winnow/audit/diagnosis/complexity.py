@@ -12,9 +12,10 @@ from jaxtyping import Int
 from winnow.audit.diagnosis.added_noise import DELTAS, REPEATS, with_added_noise
 from winnow.audit.diagnosis.evidence import Evidence
 from winnow.audit.diagnosis.learner import PENALTIES, Fitted, Learner, standardised
-from winnow.audit.diagnosis.measure import Diagnostic, Measure, clopper_pearson, over_draws
+from winnow.audit.diagnosis.measure import Diagnostic, Measure, over_draws
 from winnow.data.randomness import permutation, stream_key
 from winnow.noise.features import reproducible_fit
+from winnow.noise.intervals import clopper_pearson
 
 MOST = 1000
 ENOUGH = 0.95

@@ -12,12 +12,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from winnow.audit.diagnosis.measure import clopper_pearson
 from winnow.data.randomness import permutation, stream_key, text_keys
 from winnow.data.source import Source
 from winnow.errors import InputError
 from winnow.functional.neighbours import neighbours
 from winnow.noise.features import DESCRIPTION, out_of_fold_probabilities, thumbnail_features
+from winnow.noise.intervals import clopper_pearson
 from winnow.noise.matrices import symmetric_matrix
 
 FOLDS = 5

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta, norm, t
+from scipy.stats import norm, t
 
 LEVEL = 0.95
 ADDED = "the present wrong labels act as random ones would"
@@ -67,14 +67,6 @@ class Diagnostic:
         }
         measures = [measure.record() for measure in self.measures.values()]
         return {"measures": measures, "withheld": list(self.withheld), **({"curves": curves} if curves else {})}
-
-
-def clopper_pearson(hits: int, number: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share seen `hits` times in `number` independent cases; [0, 1] of no case."""
-    tail = (1 - LEVEL) / 2
-    low = float(beta.ppf(tail, hits, number - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, number - hits)) if hits < number else 1.0
-    return low, high
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
