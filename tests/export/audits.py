@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from winnow.data.open import open_source
-from winnow.labels.table import labels_table, write_labels
+from winnow.labels.table import labels_table, write_table
 
 
 def png(level, size=(10, 8)):
@@ -69,7 +69,7 @@ def write_audit(
         reasons=reasons or {},
     )
     folder.mkdir(parents=True)
-    write_labels(table, folder / "labels.parquet")
+    write_table(table, folder / "labels.parquet")
     rows, others = np.array(copies, dtype=np.int64).reshape(-1, 2).T
     findings = {
         "kind": pa.array(["exact_duplicate"] * len(rows) + ["outlier"], pa.string()),

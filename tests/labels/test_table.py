@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from winnow.labels.table import labels_table, write_labels
+from winnow.labels.table import labels_table, write_table
 
 NAMES = ["a", '=cmd()|"<script>']
 
@@ -29,7 +29,7 @@ def table(**options):
 
 
 def test_missing_labels_and_numbers_are_nulls(tmp_path):
-    write_labels(table(), tmp_path / "labels.parquet")
+    write_table(table(), tmp_path / "labels.parquet")
 
     read = pq.read_table(tmp_path / "labels.parquet")
 
@@ -64,7 +64,7 @@ def test_an_image_with_several_findings_is_counted_under_the_most_important():
 
 
 def test_hostile_names_come_back_exactly(tmp_path):
-    write_labels(table(), tmp_path / "labels.parquet")
+    write_table(table(), tmp_path / "labels.parquet")
 
     read = pq.read_table(tmp_path / "labels.parquet")
 
@@ -73,8 +73,8 @@ def test_hostile_names_come_back_exactly(tmp_path):
 
 
 def test_the_same_table_gives_the_same_bytes(tmp_path):
-    write_labels(table(), tmp_path / "a")
-    write_labels(table(), tmp_path / "b")
+    write_table(table(), tmp_path / "a")
+    write_table(table(), tmp_path / "b")
 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow.audit.findings import KINDS
-from winnow.labels.table import labels_table, write_labels
+from winnow.labels.table import labels_table, write_table
 
 Entry = tuple[int, int, float, str]
 """Row, other row or -1, probability or NaN, reason."""
@@ -110,7 +110,7 @@ def write_audit(
         found={kind: np.array([e[0] for e in entries[kind]], int) for kind in KINDS if entries.get(kind)},
         reasons=reasons or {},
     )
-    write_labels(table, folder / "labels.parquet")
+    write_table(table, folder / "labels.parquet")
     if unreadable:
         aside = [{"row": row, "id": ids[row], "code": code, "reason": reason} for row, code, reason in unreadable]
         pq.write_table(pa.Table.from_pylist(aside), folder / "quarantine.parquet")

@@ -23,14 +23,14 @@ from winnow.audit.odd_files import find_odd
 from winnow.audit.outliers import find_outliers
 from winnow.audit.settings import AuditSettings
 from winnow.audit.summary import found_numbers, noise_numbers, truth_numbers
-from winnow.audit.tables import findings_table, reasons_by_row, rows_by_kind, write_table
+from winnow.audit.tables import findings_table, reasons_by_row, rows_by_kind
 from winnow.audit.whole import remarks
 from winnow.audit.wrong_labels import judge
 from winnow.data.collection import Collection, Quarantined, load, write_quarantine
 from winnow.data.rows import followed_by
 from winnow.data.source import Source, without_label
 from winnow.functional.neighbours import Neighbours, neighbours
-from winnow.labels.table import labels_table
+from winnow.labels.table import labels_table, write_table
 from winnow.noise.describe import NoiseKind, describe
 from winnow.train.device import Device
 from winnow.train.progress import Progress

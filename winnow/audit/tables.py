@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from winnow.audit.findings import KINDS, Found
 from winnow.data.folder import printable
-from winnow.files import atomic_write
+from winnow.labels.table import index_column
 
 SCHEMA_VERSION = 1
 
@@ -76,20 +74,10 @@ def findings_table(
             "id": pa.array([ids[row] for row in rows], pa.string()),
             "probability": pa.array(probability, mask=np.isnan(probability)),
             "reason": pa.array([printable(text) for part in parts for text in part.reasons], pa.string()),
-            "given_label": _indices(given_label[rows]),
-            "suggested_label": _indices(suggested),
-            "other_row": _indices(other),
+            "given_label": index_column(given_label[rows]),
+            "suggested_label": index_column(suggested),
+            "other_row": index_column(other),
             "other_id": pa.array(other_ids, pa.string()),
-            "group": _indices(duplicate_group[rows]),
+            "group": index_column(duplicate_group[rows]),
         }
     ).replace_schema_metadata({"winnow_schema_version": str(SCHEMA_VERSION)})
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Writes atomically, the same bytes for the same table."""
-    atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
-
-
-def _indices(values: np.ndarray) -> pa.Array:
-    values = values.astype(np.int64)
-    return pa.array(values, mask=values < 0)

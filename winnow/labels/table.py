@@ -54,12 +54,12 @@ def labels_table(
     several = given_label.ndim == 2
     columns = {
         "id": pa.array(list(ids), pa.string()),
-        "given_label": _lists(given_label) if several else _indices(given_label),
+        "given_label": _lists(given_label) if several else index_column(given_label),
         "label_quality": _numbers(_least(label_quality)),
-        "suggested_label": _lists(suggested_label) if several else _indices(suggested_label),
+        "suggested_label": _lists(suggested_label) if several else index_column(suggested_label),
         "suggested_probability": _numbers(_least(suggested_probability)),
         "outlier_score": _numbers(scores),
-        "duplicate_group": pa.nulls(num, pa.int64()) if duplicate_group is None else _indices(duplicate_group),
+        "duplicate_group": pa.nulls(num, pa.int64()) if duplicate_group is None else index_column(duplicate_group),
         **_issues(found, num),
         "reason": pa.array([reasons.get(row) for row in range(num)], pa.string()),
     }
@@ -77,7 +77,7 @@ def labels_table(
     return pa.table(columns).replace_schema_metadata(metadata)
 
 
-def write_labels(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path) -> None:
     """Writes the table atomically, the same bytes for the same table."""
     atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
@@ -99,7 +99,8 @@ def _issues(found: Mapping[str, np.ndarray], num: int) -> dict[str, pa.Array]:
     }
 
 
-def _indices(values: np.ndarray) -> pa.Array:
+def index_column(values: np.ndarray) -> pa.Array:
+    """Indices as int64; negative ones become nulls."""
     return pa.array(values.astype(np.int64), mask=values < 0)
 
 

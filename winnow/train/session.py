@@ -19,7 +19,7 @@ from winnow.data.source import Source
 from winnow.data.views import Preprocessing, Views
 from winnow.errors import InputError, Interrupted
 from winnow.labels.memory import Memory
-from winnow.labels.table import write_labels
+from winnow.labels.table import write_table
 from winnow.methods import build, find_method, hyperparameters, parsed_hyperparameters
 from winnow.methods.base import Method, Problem
 from winnow.models import ModelSpec, Network, default_model, network_class
@@ -290,7 +290,7 @@ class Session:
         with self.stages("judging labels"):
             last_view = predicted(method, trainer.views, device.autocast)
             beliefs, table = tabled(method, trainer.passes, last_view, self.source, collection)
-            write_labels(table, self.folder.path / "labels.parquet")
+            write_table(table, self.folder.path / "labels.parquet")
             save_predictor(self.folder, method, problem, trainer.views.preprocessing, self.source)
         summary = {
             "schema_version": 1,
