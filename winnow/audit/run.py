@@ -3,72 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from winnow import __version__
 from winnow.audit.against import beliefs_about, collection_since, found_since
-from winnow.audit.annotators import Consensus, consensus
-from winnow.audit.blind import BlindCheck, drawn, write_sample
+from winnow.audit.annotators import consensus
+from winnow.audit.blind import BlindCheck, write_sample
 from winnow.audit.cells import CellBeliefs, judge_cells
 from winnow.audit.copies import find_copies, find_leaks
 from winnow.audit.embedding import Embedding, embed
 from winnow.audit.findings import Found, LabelBeliefs, Remark
-from winnow.audit.folder import BLIND, FINDINGS, LABELS, QUARANTINE, SUMMARY, AuditFolder, Findings
+from winnow.audit.folder import BLIND, QUARANTINE, SUMMARY, AuditFolder, Findings
+from winnow.audit.looked import Looked, blind_sample, people_record, spread, summary_of, write_tables
 from winnow.audit.odd_files import find_odd
 from winnow.audit.outliers import find_outliers
 from winnow.audit.settings import AuditSettings
-from winnow.audit.summary import found_numbers, noise_numbers, truth_numbers
-from winnow.audit.tables import findings_table, reasons_by_row, rows_by_kind
-from winnow.audit.whole import remarks
+from winnow.audit.whole import remarks, weak_features
 from winnow.audit.wrong_labels import judge
 from winnow.data.collection import Collection, Quarantined, load, write_quarantine
 from winnow.data.rows import followed_by
 from winnow.data.source import Source, without_label
 from winnow.functional.neighbours import Neighbours, neighbours
-from winnow.labels.table import labels_table, write_table
-from winnow.noise.describe import NoiseKind, describe
+from winnow.noise.describe import describe
 from winnow.train.device import Device
 from winnow.train.progress import Progress
 from winnow.train.record import Stages
 
-WEAK = 0.6
-"""Share of the labels of nearest images that agree, below which features are said to be weak."""
 NEIGHBOURS = 20
 """Of each image in the graph that labels, outliers and remarks share."""
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What is known of the readable images; rows count in the collection.
-
-    Attributes:
-        collection: their pixels.
-        labels: their labels, (n,) or (n, K); the consensus where several people labelled.
-        features: where their features come from, in a sentence.
-        group: of copies that each belongs to, -1 = none.
-        outlier_score: how unlike all others each is, in [0, 1].
-        beliefs: about their labels; None where there are none to judge.
-        found: everything found on single images, in rows of the source.
-        remarks: about the whole.
-        kind: what kind of noise it is; None where labels were not judged, or an image may have several classes.
-        people: where several people labelled.
-    """
-
-    collection: Collection
-    labels: np.ndarray
-    features: str
-    group: np.ndarray
-    outlier_score: np.ndarray
-    beliefs: LabelBeliefs | CellBeliefs | None
-    found: tuple[Found, ...]
-    remarks: tuple[Remark, ...]
-    kind: NoiseKind | None
-    people: Consensus | None
 
 
 def audit(
@@ -134,9 +100,9 @@ def audit(
         folder.begin(source, data_settings or {})
         write_quarantine(folder.path / QUARANTINE, looked.collection.quarantined)
         if looked.people is not None:
-            source = replace(source, noisy_labels=_spread(looked.labels, looked.collection, len(source), -1))
-        _write_tables(source, test, looked, folder)
-        rows = _blind_sample(source, looked, settings)
+            source = replace(source, noisy_labels=spread(looked.labels, looked.collection, len(source), -1))
+        write_tables(source, test, looked, folder)
+        rows = blind_sample(source, looked, settings)
         if len(rows) < settings.blind:
             progress.warning(
                 f"--blind {settings.blind}: only {len(rows):,} images are not flagged, so that many are drawn"
@@ -144,9 +110,9 @@ def audit(
         if len(rows):
             names = [source.class_names[label] for label in source.noisy_labels[rows].tolist()]
             write_sample(folder.path / BLIND, rows, source.ids, names)
-    summary = _summary(source, looked, settings, stages, command)
+    summary = summary_of(source, looked, settings, stages, command)
     summary["blind"] = {"drawn": len(rows), "file": BLIND if len(rows) else None, **(asdict(check) if check else {})}
-    summary["annotators"] = _people(votes or {}, looked.people)
+    summary["annotators"] = people_record(votes or {}, looked.people)
     summary["against"] = None if known is None else {"data": known.address, "num_images": len(known)}
     folder.write_json(SUMMARY, summary)
     return Findings(folder.path, summary, source)
@@ -205,7 +171,7 @@ def _looked_at(
         about: tuple[Remark, ...] = ()
         kind = None
         if isinstance(beliefs, LabelBeliefs):
-            about = _weak_features(graph, labels) + remarks(
+            about = weak_features(graph, labels) + remarks(
                 embedding.features, labels, beliefs, graph, source.class_names, seed=settings.seed
             )
             kind = describe(
@@ -229,23 +195,6 @@ def _looked_at(
         kind,
         people,
     )
-
-
-def _weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
-    """A remark where images that look alike to the features seldom share a label: then all estimates are less sure."""
-    nearest = graph.indices[:, :10]
-    asked = np.flatnonzero(labels >= 0)
-    if len(asked) < 2 or not nearest.shape[1]:
-        return ()
-    agreement = float((labels[nearest[asked]] == labels[asked][:, None]).mean())
-    if agreement >= WEAK:
-        return ()
-    sentence = (
-        f"Of the ten nearest images of an image {agreement:.0%} share its label (exact). Either most labels are wrong "
-        "or the features tell the classes apart badly; then fewer of the flagged labels are wrong than is estimated. "
-        "Give --weights of a good network, or more --budget."
-    )
-    return (Remark("weak_features", sentence, {"agreement": agreement}),)
 
 
 def _leaks(test: Source, collection: Collection, mirrored: bool) -> Found:
@@ -316,13 +265,6 @@ def _in_source(found: Found, collection: Collection) -> Found:
     return replace(found, rows=collection.rows[found.rows], others=others)
 
 
-def _spread(values: np.ndarray, collection: Collection, num: int, fill: float) -> np.ndarray:
-    """A number for each image of the source, `fill` for those that cannot be read."""
-    whole = np.full((num, *values.shape[1:]), fill, dtype=values.dtype)
-    whole[collection.rows] = values
-    return whole
-
-
 def _tell(source: Source, collection: Collection, progress: Progress) -> None:
     set_aside = len(collection.quarantined)
     images, classes = len(source), source.num_classes
@@ -334,90 +276,3 @@ def _tell(source: Source, collection: Collection, progress: Progress) -> None:
     progress.understood("Data", text)
     for note in (*source.notes, *collection.notes):
         progress.understood("", note)
-
-
-def _write_tables(source: Source, test: Source | None, looked: Looked, folder: AuditFolder) -> None:
-    num, labels = len(source), looked.labels
-    beliefs, collection = looked.beliefs, looked.collection
-    nothing = np.full(labels.shape, np.nan)
-    quality = nothing if beliefs is None else beliefs.label_quality
-    suggested = np.full_like(labels, -1) if beliefs is None else beliefs.suggested_label.astype(labels.dtype)
-    probability = nothing if beliefs is None else beliefs.suggested_probability
-    suggested = _spread(suggested, collection, num, -1)
-    group = _spread(looked.group, collection, num, -1)
-    table = labels_table(
-        ids=source.ids,
-        class_names=source.class_names,
-        given_label=source.noisy_labels,
-        label_quality=_spread(quality, collection, num, np.nan),
-        suggested_label=suggested,
-        suggested_probability=_spread(probability, collection, num, np.nan),
-        outlier_score=_spread(looked.outlier_score, collection, num, np.nan),
-        found=rows_by_kind(looked.found),
-        reasons=reasons_by_row(looked.found),
-        duplicate_group=group,
-    )
-    write_table(table, folder.path / LABELS)
-    one_class = np.full(num, -1)
-    findings = findings_table(
-        looked.found,
-        ids=source.ids,
-        test_ids=test.ids if test is not None else (),
-        given_label=one_class if source.is_multilabel else source.noisy_labels,
-        suggested_label=one_class if source.is_multilabel else suggested,
-        duplicate_group=group,
-    )
-    write_table(findings, folder.path / FINDINGS)
-
-
-def _blind_sample(source: Source, looked: Looked, settings: AuditSettings) -> np.ndarray:
-    """Rows drawn among the readable, labelled, unverified images that are not flagged."""
-    if not settings.blind or looked.beliefs is None or source.is_multilabel:
-        return np.empty(0, np.int64)
-    candidate = (looked.labels >= 0) & ~looked.beliefs.is_issue
-    if source.verified is not None:
-        candidate &= ~source.verified[looked.collection.rows]
-    return drawn(looked.collection.rows[candidate], source.ids, settings.blind, settings.seed)
-
-
-def _people(votes: Mapping[str, np.ndarray], people: Consensus | None) -> list[dict[str, Any]]:
-    """How often each person is right."""
-    if people is None:
-        return []
-    return [
-        {
-            "name": name,
-            "labels": int(people.counts[a]),
-            "quality": round(float(people.quality[a]), 6),
-            "low": round(float(people.quality_interval[a, 0]), 6),
-            "high": round(float(people.quality_interval[a, 1]), 6),
-        }
-        for a, name in enumerate(votes)
-    ]
-
-
-def _summary(source: Source, looked: Looked, settings: AuditSettings, stages: Stages, command: str) -> dict[str, Any]:
-    collection = looked.collection
-    return {
-        "schema_version": 1,
-        "command": command,
-        "version": __version__,
-        "data": source.address,
-        "num_images": len(source),
-        "num_classes": source.num_classes,
-        "quarantined": len(collection.quarantined),
-        **found_numbers(looked.found),
-        **noise_numbers(looked.beliefs, looked.labels),
-        **truth_numbers(source, collection.rows, looked.labels, looked.beliefs),
-        "noise_kind": None if looked.kind is None else asdict(looked.kind),
-        "remarks": [asdict(remark) for remark in looked.remarks],
-        "features": looked.features,
-        "unlabelled": int(source.unlabelled.sum()),
-        "verified": 0 if source.verified is None else int(source.verified.sum()),
-        "multilabel": source.is_multilabel,
-        "seed": settings.seed,
-        "seconds": round(sum(stages.seconds.values()), 3),
-        "stage_seconds": {name: round(seconds, 3) for name, seconds in stages.seconds.items()},
-        "notes": [*source.notes, *collection.notes],
-        "settings": asdict(settings),
-    }

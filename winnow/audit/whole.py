@@ -30,6 +30,8 @@ _IMAGES_A_SLICE = 50
 _MOST_SLICES = 50
 _PERMUTATIONS = 200
 _NO_ERROR = "This is no error, but a part of it must be drawn at random, not cut off."
+WEAK = 0.6
+"""Share of the labels of nearest images that agree, below which features are said to be weak."""
 
 
 def remarks(
@@ -61,6 +63,23 @@ def remarks(
         *merged_classes(labels, beliefs, class_names),
     ]
     return tuple(remark for remark in found if remark is not None)
+
+
+def weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
+    """A remark where images that look alike to the features seldom share a label: then all estimates are less sure."""
+    nearest = graph.indices[:, :10]
+    asked = np.flatnonzero(labels >= 0)
+    if len(asked) < 2 or not nearest.shape[1]:
+        return ()
+    agreement = float((labels[nearest[asked]] == labels[asked][:, None]).mean())
+    if agreement >= WEAK:
+        return ()
+    sentence = (
+        f"Of the ten nearest images of an image {agreement:.0%} share its label (exact). Either most labels are wrong "
+        "or the features tell the classes apart badly; then fewer of the flagged labels are wrong than is estimated. "
+        "Give --weights of a good network, or more --budget."
+    )
+    return (Remark("weak_features", sentence, {"agreement": agreement}),)
 
 
 def class_imbalance(labels: Int[np.ndarray, " n"], class_names: Sequence[str]) -> Remark | None:
