@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from winnow.audit.findings import LabelBeliefs
-from winnow.audit.whole import class_imbalance, merged_classes, order_effect, remarks, weak_slices
+from winnow.audit.whole import (
+    class_imbalance,
+    merged_classes,
+    order_effect,
+    remarks,
+    weak_features,
+    weak_slices,
+)
 from winnow.functional.neighbours import neighbours
 
 CLASSES, EACH = 4, 100
@@ -123,3 +130,19 @@ def test_few_images_get_no_remark():
     features, truth = collection(0, shuffled=False)
 
     assert kinds(features[:49], truth[:49], truth[:49]) == []
+
+
+def test_weak_features_are_those_whose_nearest_images_seldom_share_a_label():
+    """Images without a label neither ask nor answer."""
+    features = np.repeat(np.eye(4), 11, axis=0)
+    graph = neighbours(features, 10)
+    labels = np.repeat(np.arange(4), 11)
+    assert weak_features(graph, labels) == ()
+    assert weak_features(graph, np.where(np.arange(44) % 2 == 0, labels, -1)) == ()
+    assert weak_features(graph, np.full(44, -1)) == ()
+
+    [remark] = weak_features(graph, np.arange(44) % 4)
+
+    same = [np.bincount(np.arange(44)[rows] % 4, minlength=4) for rows in np.split(np.arange(44), 4)]
+    by_hand = sum((counts * (counts - 1)).sum() for counts in same) / (44 * 10)
+    assert remark.numbers["agreement"] == pytest.approx(by_hand)

@@ -67,11 +67,11 @@ def remarks(
 
 def weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
     """A remark where images that look alike to the features seldom share a label: then all estimates are less sure."""
-    nearest = graph.indices[:, :10]
     asked = np.flatnonzero(labels >= 0)
-    if len(asked) < 2 or not nearest.shape[1]:
+    voters = labels[graph.indices[asked, :10]]
+    if not (voters >= 0).any():
         return ()
-    agreement = float((labels[nearest[asked]] == labels[asked][:, None]).mean())
+    agreement = float((voters == labels[asked][:, None])[voters >= 0].mean())
     if agreement >= WEAK:
         return ()
     sentence = (
