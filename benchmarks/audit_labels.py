@@ -31,6 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from benchmarks.planted import planted
 from benchmarks.record import RESULTS, circumstances
 from winnow.audit.wrong_labels import judge
 from winnow.files import atomic_write
@@ -48,22 +49,10 @@ CLASSES = 10
 def corrupted(features: np.ndarray, labels: np.ndarray, case: str, seed: int) -> np.ndarray:
     """Labels of which an exact share is wrong."""
     kind, percent = case.split()
-    count = round(int(percent) / 100 * len(labels))
-    random = np.random.default_rng(seed)
-    wrong = labels.copy()
-    if kind == "inst":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            probs = LogisticRegression(max_iter=1000).fit(features, labels).predict_proba(features)
-        weights = 1 - probs[np.arange(len(labels)), labels] + 0.001
-        rows = random.choice(len(labels), count, replace=False, p=weights / weights.sum())
-        probs[np.arange(len(labels)), labels] = -1
-        wrong[rows] = probs[rows].argmax(axis=1)
-        return wrong
-    rows = random.choice(len(labels), count, replace=False)
-    shift = random.integers(1, CLASSES, count) if kind == "sym" else 1
-    wrong[rows] = (labels[rows] + shift) % CLASSES
-    return wrong
+    name = {"sym": "symmetric", "pair": "pair", "inst": "by difficulty"}[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return planted(features, labels, name, int(percent) / 100, seed, LogisticRegression(max_iter=1000))
 
 
 def measured(truth: np.ndarray, flagged: np.ndarray, suspicion: np.ndarray) -> dict[str, float]:

@@ -30,6 +30,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.planted import planted
 from winnow import NoisyLabelClassifier
 
 RESULTS = Path(__file__).parent / "results" / "estimator.jsonl"
@@ -64,19 +65,7 @@ def noisy(features: np.ndarray, labels: np.ndarray, case: str, seed: int) -> np.
     kind, _, rate = case.rpartition(" ")
     if not kind:
         return labels
-    random = np.random.default_rng(seed)
-    count, classes, wrong = round(float(rate) * len(labels)), int(labels.max()) + 1, labels.copy()
-    if kind == "by difficulty":
-        probs = classifier(1.0).fit(features, labels).predict_proba(features)
-        weights = 1 - probs[np.arange(len(labels)), labels] + 0.001
-        rows = random.choice(len(labels), count, replace=False, p=weights / weights.sum())
-        probs[np.arange(len(labels)), labels] = -1
-        wrong[rows] = probs[rows].argmax(axis=1)
-        return wrong
-    rows = random.choice(len(labels), count, replace=False)
-    shift = random.integers(1, classes, count) if kind == "symmetric" else 1
-    wrong[rows] = (labels[rows] + shift) % classes
-    return wrong
+    return planted(features, labels, kind, float(rate), seed, classifier(1.0))
 
 
 def cell(data: str, case: str, method: str, seed: int) -> dict[str, Any]:
