@@ -7,8 +7,9 @@ Ours: `embed` without pretrained weights, within the budget, then `judge`. Their
 `self_confidence`, with default settings, on out-of-fold probabilities of the same network trained by cross-entropy in
 five folds; the network of each fold sees as many epochs as ours, so that theirs takes three times as long. Both are
 held against the truth column, which nothing before sees. With `--folds 1` theirs is measured on one of the five folds
-and ours on the same images, at a fifth of its time. Needs WINNOW_DATA and cleanlab. The record is
-`results/audit-cifar10n.jsonl`, a line a run.
+and ours on the same images, at a fifth of its time. Needs WINNOW_DATA and cleanlab. With `--cache` whatever was trained
+is kept, so that a run that was stopped goes on, and a changed label step is measured at once; the seconds of what was
+kept are then those of reading it. The record is `results/audit-cifar10n.jsonl`, a line a run.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 from benchmarks.record import RESULTS
 from winnow.audit.embedding import embed
 from winnow.audit.seen import seen
-from winnow.audit.training import planned
+from winnow.audit.training import Plan, planned
 from winnow.audit.wrong_labels import judge
 from winnow.bench.machine import circumstances
 from winnow.data.collection import Collection, load
@@ -57,23 +58,33 @@ class Said(Progress):
 
 
 def out_of_fold(
-    source: Source, collection: Collection, model: str, epochs: int, folds: int, seed: int, work: Path
+    source: Source, collection: Collection, column: str, plan: Plan, folds: int, seed: int, cache: Path
 ) -> np.ndarray:
-    """Probabilities of each image in the first `folds` from a network trained on the other four, (N, K); else NaN."""
+    """Probabilities of each image in the first `folds` from a network trained on the other four, (N, K); else NaN.
+
+    Those of a fold that lie in `cache` are not made again.
+    """
     labels = source.noisy_labels
+    cache.mkdir(parents=True, exist_ok=True)
     fold = stratified_folds(labels, FOLDS, seed)
     probs = np.full((len(labels), source.num_classes), np.nan, dtype=np.float32)
     device = Device.choose()
     for number in range(folds):
         held = np.flatnonzero(fold == number)
+        file = cache / f"{column}-{len(labels)}-{plan.model}-{plan.epochs}-{seed}-fold-{number}.npy"
+        if file.exists():
+            probs[held] = np.load(file)
+            continue
         told = np.where(fold == number, -1, labels)
-        settings = Settings(method="cross-entropy", model=model, epochs=epochs, seed=seed, validation=0.0)
-        folder = work / str(number)
-        fit(replace(source, noisy_labels=told, test=None), settings, folder)
-        predictor = Predictor.load(folder)
+        settings = Settings(method="cross-entropy", model=plan.model, epochs=plan.epochs, seed=seed, validation=0.0)
+        with tempfile.TemporaryDirectory(prefix="winnow-cleanlab-") as work:
+            fit(replace(source, noisy_labels=told, test=None), settings, Path(work) / "run")
+            predictor = Predictor.load(Path(work) / "run")
         plain = replace(predictor.preprocessing, mirror=False)
         _, found = seen(predictor.networks, predictor.task, plain, [collection.pixels], len(labels), device, Progress())
         probs[held] = found[held]
+        np.save(file, probs[held])
+        print(f"  fold {number + 1} of {folds}", flush=True)
     return probs
 
 
@@ -99,9 +110,7 @@ def measured(wrong: np.ndarray, suspicion: np.ndarray, flagged: np.ndarray) -> d
     }
 
 
-def compared(
-    column: str, limit: int | None, minutes: float, folds: int, seed: int, cache: Path | None
-) -> dict[str, Any]:
+def compared(column: str, limit: int | None, minutes: float, folds: int, seed: int, cache: Path) -> dict[str, Any]:
     """Both on one label column; the line of the record."""
     source = replace(open_source(f"cifar10n:{column}"), test=None)
     if limit is not None:
@@ -119,8 +128,7 @@ def compared(
     )
     ours = 1 - beliefs.label_quality, beliefs.is_issue
     judged = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="winnow-cleanlab-") as work:
-        probs = out_of_fold(source, collection, plan.model, plan.epochs, folds, seed, Path(work))
+    probs = out_of_fold(source, collection, column, plan, folds, seed, cache)
     rows = np.flatnonzero(np.isfinite(probs).all(axis=1))
     theirs = by_cleanlab(labels[rows], probs[rows])
     results = {
@@ -169,13 +177,15 @@ def main() -> None:
         "--folds", type=int, choices=range(1, FOLDS + 1), default=FOLDS, help="of theirs, to measure on"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, help="keep our features here")
+    parser.add_argument("--cache", type=Path, help="folder that keeps what was trained, ours and theirs")
     options = parser.parse_args()
-    for column in options.labels:
-        found = compared(column, options.limit, options.minutes, options.folds, options.seed, options.cache)
-        print("\n".join(lines(found)), flush=True)
-        with (RESULTS / "audit-cifar10n.jsonl").open("a", encoding="utf-8") as record:
-            record.write(json.dumps(found) + "\n")
+    with tempfile.TemporaryDirectory(prefix="winnow-cifar10n-") as work:
+        cache = options.cache or Path(work)
+        for column in options.labels:
+            found = compared(column, options.limit, options.minutes, options.folds, options.seed, cache)
+            print("\n".join(lines(found)), flush=True)
+            with (RESULTS / "audit-cifar10n.jsonl").open("a", encoding="utf-8") as record:
+                record.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
