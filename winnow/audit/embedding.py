@@ -14,8 +14,8 @@ import numpy as np
 from winnow import __version__
 from winnow.audit.embedded import Embedding, content_key, keep, kept
 from winnow.audit.seen import from_run, from_weights
-from winnow.audit.thumbnails import SIDE, neighbour_agreement, thumbnails
 from winnow.audit.training import Plan, planned, trained
+from winnow.audit.untrained import SIDE, neighbour_agreement, untrained
 from winnow.data.collection import Collection
 from winnow.data.source import Source, without_label
 from winnow.errors import Interrupted, UsageError
@@ -29,9 +29,9 @@ __all__ = ["Embedding", "embed", "from_run"]
 FEW_LABELS = 100
 """Below, a network has too little to learn from."""
 FEW_IMAGES = 5000
-"""Up to here thumbnails are tried before anything is trained."""
+"""Up to here features without a network are tried before anything is trained."""
 CLEAR = 0.5
-"""Share of the labels that neighbours among thumbnails must agree with for thumbnails to be enough."""
+"""Share of the labels that neighbours must agree with there for these to be enough."""
 
 
 def embed(
@@ -49,8 +49,9 @@ def embed(
     """Features of the readable pictures of a source, and what a network trained for them says of the labels.
 
     - With `weights`: the features of that network, in one pass.
-    - Of tiny pictures (16 px or less), with fewer than 100 labels, all of one class, or without a budget: thumbnails.
-    - Of up to 5,000 pictures: thumbnails, where a picture's neighbours agree with its label in half of the cases.
+    - Of tiny pictures (16 px or less), with fewer than 100 labels, all of one class, or without a budget: edges and
+      thumbnails, see `winnow.audit.untrained`.
+    - Of up to 5,000 pictures: these, where a picture's neighbours agree with its label in half of the cases.
     - Else those of a network that is trained here, see `winnow.audit.training`.
 
     Args:
@@ -86,7 +87,7 @@ def embed(
             return from_weights(source, collection, given, model, seed=seed, device=chosen, progress=progress)
     else:
         plan = planned(source, collection, budget_minutes, chosen)
-        small = _thumbnails_if_enough(source, collection, plan)
+        small = _untrained_if_enough(source, collection, plan)
         if small is not None:
             progress.understood("Features", small.description)
             return small
@@ -110,8 +111,8 @@ def embed(
     return _remembered(make, key, len(labels), cache, progress)
 
 
-def _thumbnails_if_enough(source: Source, collection: Collection, plan: Plan) -> Embedding | None:
-    """Thumbnails where they are all that there can be, or are good enough; None where a network should learn."""
+def _untrained_if_enough(source: Source, collection: Collection, plan: Plan) -> Embedding | None:
+    """Edges and thumbnails where they are all that there can be, or are enough; None where a network should learn."""
     labels = source.noisy_labels[collection.rows]
     labelled = np.flatnonzero(~without_label(labels))
     num_pictures = len(labels)
@@ -126,14 +127,14 @@ def _thumbnails_if_enough(source: Source, collection: Collection, plan: Plan) ->
         reason = "all labels are of one class"
     elif num_pictures > FEW_IMAGES or labels.ndim == 2:
         return None
-    features = thumbnails(collection.pixels)
+    features = untrained(collection.pixels)
     if reason is None:
         agreement = neighbour_agreement(features[labelled], labels[labelled])
         if agreement < CLEAR:
             return None
         reason = f"neighbours among them agree with {100 * agreement:.0f} % of the labels, so nothing was trained"
     side = min(SIDE, collection.size)
-    return Embedding(features, None, None, f"thumbnails of {side} x {side} pixels: {reason}")
+    return Embedding(features, None, None, f"edges, and thumbnails of {side} x {side} pixels: {reason}")
 
 
 def _remembered(
