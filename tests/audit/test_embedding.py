@@ -82,7 +82,11 @@ def test_the_training_sees_no_truth_and_is_told_apart_by_content(unclear, tmp_pa
     assert first.features.shape[0] == 120
     np.testing.assert_allclose(np.linalg.norm(first.features, axis=1), 1, rtol=1e-3)
     assert first.probs is None  # it has learnt these very labels
-    assert ((first.memory >= 0) & (first.memory <= 1)).all()
+    assert np.isfinite(first.memory).sum() == 114  # six labels are held back
+    assert np.nanmin(first.memory) >= 0
+    assert np.nanmax(first.memory) <= 1
+    assert first.by_heart is not None
+    assert (first.by_heart.learnt[1], first.by_heart.held_back[1]) == (114, 6)
     assert told.fractions == sorted(told.fractions)
     assert told.fractions[-1] == pytest.approx(1, abs=0.05)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from winnow.audit.embedded import ByHeart
 from winnow.audit.latent_labels import Candidates, Posterior
-from winnow.audit.memory import with_memory
+from winnow.audit.memory import up_to_by_heart, with_memory
+from winnow.audit.wrong_labels import judge
 
 
 def believed(quality: np.ndarray) -> tuple[Posterior, Candidates]:
@@ -55,3 +57,19 @@ def test_a_memory_in_the_same_order_changes_nothing_and_missing_ones_are_left_al
     found = with_memory(beliefs, candidates, memory).classes[:, 0]
     assert found[::2] == pytest.approx(quality[::2])
     assert not np.allclose(found[1::2], quality[1::2])
+
+
+def test_labels_known_by_heart_may_be_wrong_so_the_interval_reaches_up_and_nothing_else_changes():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(60, 2)) + 6 * np.eye(2)[np.arange(60) % 2]
+    before = judge(features, np.arange(60) % 2, 2)
+    low, high = before.noise_rate_interval
+    known = ByHeart((950, 1000), (700, 1000))
+
+    after = up_to_by_heart(before, known)
+
+    assert after.noise_rate_interval == pytest.approx((low, high + 0.25 + 1.959964 * known.deviation))
+    assert after.noise_rate == before.noise_rate
+    assert after.label_quality is before.label_quality
+    assert up_to_by_heart(before, ByHeart((1, 1), (0, 1))).noise_rate_interval[1] == 1
+    assert up_to_by_heart(before, None) is before

@@ -10,6 +10,7 @@ import torch
 
 from tests.audit.pictures import halves, of_pictures, opened
 from winnow.audit import training as module
+from winnow.audit.embedded import ByHeart
 from winnow.audit.training import Plan, planned, trained
 from winnow.data.collection import load
 from winnow.data.pixels import Backing
@@ -140,9 +141,9 @@ def test_the_last_pass_of_two_views_is_paid_from_the_budget():
 
 def test_time_grows_with_the_pixels():
     plan = planned(*sized(500, 64), 15.0, CPU)
-    # A hundred passes over 500 images, each four times as large as the 1,000 a second.
+    # A hundred passes over 475 images (25 labels are held back), each four times as large as the 1,000 a second.
     assert plan.epochs == 100
-    assert plan.minutes == round(100 * 500 * 4 * 1.33 / 1000 / 60, 1)
+    assert plan.minutes == round(100 * 475 * 4 * 1.33 / 1000 / 60, 1)
 
 
 def test_large_pictures_keep_their_size_where_there_is_time():
@@ -154,6 +155,22 @@ def test_where_there_is_little_time_a_part_is_learnt():
     plan = planned(*sized(100_000, 32), 3.0, CPU)
     assert plan.images < 100_000
     assert plan.epochs == 4
+
+
+def test_a_twentieth_of_the_labels_is_held_back_and_at_most_two_thousand():
+    assert planned(*sized(4_000, 32), 5.0, CPU).images == 3_800
+    assert planned(*sized(50_000, 32), 15.0, CPU).images == 48_000
+    several = SimpleNamespace(noisy_labels=np.eye(10)[np.arange(400) % 10], is_multilabel=True)
+    assert planned(several, SimpleNamespace(rows=np.arange(400), size=32), 5.0, CPU).images == 400
+
+
+def test_what_is_known_by_heart_is_counted_among_the_labels_learnt_and_held_back(runs):
+    source, collection = opened(halves())
+    found, learnt = runs(source, collection, images=110)  # the network of this test names the first class
+    told = learnt.noisy_labels >= 0
+    first = source.noisy_labels == 0
+    assert found.by_heart == ByHeart((int(first[told].sum()), 110), (int(first[~told].sum()), 10))
+    assert runs(source, collection)[0].by_heart is None
 
 
 def test_the_plan_is_the_same_whatever_else_the_machine_does():

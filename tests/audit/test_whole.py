@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from winnow.audit.embedded import ByHeart
 from winnow.audit.findings import LabelBeliefs
 from winnow.audit.whole import (
     class_imbalance,
+    labels_by_heart,
     merged_classes,
     order_effect,
     remarks,
@@ -110,6 +112,26 @@ def test_a_group_of_doubtful_images_is_a_weak_slice():
     assert len(found) >= 1
     assert set(found[0].numbers["rows"]) <= set(group.tolist())
     assert found[0].numbers["low"] > 2 * found[0].numbers["elsewhere"]
+
+
+def test_a_group_doubted_not_twice_as_often_as_the_others_is_none():
+    """However sure it is that it is doubted more often: each of some twelve groups of class 2, 38 % against 25 %."""
+    features, truth = collection(2)
+    features, truth = np.repeat(features, 40, axis=0), np.repeat(truth, 40)
+    random = np.random.default_rng(1)
+    doubted = random.random(len(truth)) < np.where(truth == 2, 0.38, 0.25)
+    labels = np.where(doubted, (truth + 1) % 4, truth)
+    assert weak_slices(features, labels, beliefs(labels, truth), NAMES, seed=0) == []
+
+
+def test_labels_known_by_heart_are_told_where_they_are_many_and_beyond_chance():
+    [remark] = labels_by_heart(ByHeart((3650, 3800), (126, 200)))
+    assert remark.kind == "labels_by_heart"
+    assert "96% of the images whose label it learnt and of 63% of 200 others" in remark.sentence
+    assert remark.numbers == {"learnt": 3650 / 3800, "held_back": 0.63}
+    assert labels_by_heart(ByHeart((3650, 3800), (180, 200))) == ()  # 6 %
+    assert labels_by_heart(ByHeart((96, 100), (4, 5))) == ()  # chance
+    assert labels_by_heart(None) == ()
 
 
 def test_classes_taken_for_each_other_in_both_directions_are_merged():

@@ -1,4 +1,4 @@
-"""What a training remembers of each label, added to what is believed of it."""
+"""What a training remembers of each label, added to what is believed of it; and what it knows by heart, as a limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from winnow.audit.embedded import ByHeart
+from winnow.audit.findings import LabelBeliefs
 from winnow.audit.latent_labels import Candidates, Posterior
+from winnow.noise.intervals import Z
 
 WEIGHT = 0.7
 """Of the memory in the order: on 20,000 images of CIFAR-10N it raises the average precision from .78 to .85."""
@@ -39,3 +42,16 @@ def with_memory(beliefs: Posterior, candidates: Candidates, memory: Float[np.nda
     classes[rows] *= rest[:, None]
     classes[rows, own] = after
     return replace(beliefs, classes=classes / classes.sum(axis=1, keepdims=True))
+
+
+def up_to_by_heart(beliefs: LabelBeliefs, by_heart: ByHeart | None) -> LabelBeliefs:
+    """The beliefs, with an interval of the noise rate that reaches further up by the labels that are known by heart.
+
+    Any of those may be wrong and look right. How many are, no count tells: on 4,000 images of CIFAR-10N .18 is
+    estimated where .41 is true, and on the same images with their true labels .01, and the network knows a third of the
+    labels by heart in both cases.
+    """
+    if by_heart is None:
+        return beliefs
+    low, high = beliefs.noise_rate_interval
+    return replace(beliefs, noise_rate_interval=(low, min(1.0, high + by_heart.share + Z * by_heart.deviation)))

@@ -19,10 +19,11 @@ from winnow.audit.embedding import Embedding, embed
 from winnow.audit.findings import Found, LabelBeliefs, Remark
 from winnow.audit.folder import BLIND, QUARANTINE, SUMMARY, AuditFolder, Findings
 from winnow.audit.looked import Looked, blind_sample, people_record, spread, summary_of, write_tables
+from winnow.audit.memory import up_to_by_heart
 from winnow.audit.odd_files import find_odd
 from winnow.audit.outliers import find_outliers
 from winnow.audit.settings import AuditSettings
-from winnow.audit.whole import remarks, weak_features
+from winnow.audit.whole import labels_by_heart, remarks, weak_features
 from winnow.audit.wrong_labels import judge
 from winnow.data.collection import Collection, Quarantined, load, write_quarantine
 from winnow.data.rows import followed_by
@@ -92,7 +93,7 @@ def audit(
 
     looked = _looked_at(whole, test, settings, made, votes or {}, stages, progress)
     for remark in looked.remarks:
-        if remark.kind == "weak_features":
+        if remark.kind in ("weak_features", "labels_by_heart"):
             progress.warning(remark.sentence)
     if known is not None:
         looked = _since(looked, known)
@@ -171,8 +172,10 @@ def _looked_at(
         about: tuple[Remark, ...] = ()
         kind = None
         if isinstance(beliefs, LabelBeliefs):
-            about = weak_features(graph, labels) + remarks(
-                embedding.features, labels, beliefs, graph, source.class_names, seed=settings.seed
+            about = (
+                *weak_features(graph, labels),
+                *labels_by_heart(embedding.by_heart),
+                *remarks(embedding.features, labels, beliefs, graph, source.class_names, seed=settings.seed),
             )
             kind = describe(
                 labels,
@@ -225,7 +228,7 @@ def _judged(
         return judge_cells(
             embedding.features, labels, source.class_names, graph=graph, verified=verified, groups=groups, seed=seed
         )
-    return judge(
+    beliefs = judge(
         embedding.features,
         labels,
         source.num_classes,
@@ -237,6 +240,7 @@ def _judged(
         seed=seed,
         class_names=source.class_names,
     )
+    return up_to_by_heart(beliefs, embedding.by_heart)
 
 
 def _wrong_labels(beliefs: LabelBeliefs | CellBeliefs | None) -> Found | None:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from numpy.lib.format import open_memmap
 
-from winnow.audit.embedded import Embedding
+from winnow.audit.embedded import ByHeart, Embedding
 from winnow.audit.seen import seen
 from winnow.data.collection import Collection
 from winnow.data.pictures import ArrayPictures
@@ -50,6 +50,8 @@ _STEPS = 1500
 """Small collections need more passes."""
 _STEP = 3
 """Forward passes that a training step costs."""
+HELD_BACK, _MOST_HELD_BACK = 0.05, 2000
+"""Share of the labels that are not learnt, and their number at most: they tell what of the others is known by heart."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,12 @@ def planned(source: Source, collection: Collection, budget_minutes: float, devic
     if size > SIDE and possible(size)[1] < _MANY_EPOCHS * labelled:
         size = SIDE
     step, passes = possible(size)
-    images = min(labelled, int(passes / _FEW_EPOCHS))
+    held_back = 0 if source.is_multilabel else min(int(HELD_BACK * labelled), _MOST_HELD_BACK)
+    within = min(labelled, int(passes / _FEW_EPOCHS))
+    images = min(labelled - held_back, within)
     batch_size = 64 if images <= 20_000 else 128
     enough = max(_MANY_EPOCHS, math.ceil(_STEPS / max(1, images // batch_size)))
-    epochs = int(max(1, min(passes / max(1, images), enough, _MOST_EPOCHS)))
+    epochs = int(max(1, min(passes / max(1, within), enough, _MOST_EPOCHS)))
     return Plan(
         method, default_model(size, place), size, images, epochs, batch_size, round(images * epochs * step / 60, 1)
     )
@@ -158,7 +162,7 @@ def trained(
     )
     run = fit(learnt, settings, folder / "run", resume=True, progress=_Training(progress))
     predictor = Predictor.load(run.folder)
-    features, _ = seen(
+    features, probs = seen(
         predictor.networks,
         predictor.task,
         predictor.preprocessing,
@@ -167,8 +171,11 @@ def trained(
         device,
         progress,
     )
-    memory = None if source.is_multilabel else run.labels["label_quality"].to_numpy().astype(np.float32)
-    return Embedding(features, None, memory, str(plan))
+    if source.is_multilabel:
+        return Embedding(features, None, None, str(plan))
+    memory = run.labels["label_quality"].to_numpy().astype(np.float32)
+    by_heart = _by_heart(probs, source.noisy_labels[collection.rows], learnt.noisy_labels)
+    return Embedding(features, None, memory, str(plan), by_heart)
 
 
 class _Training(Progress):
@@ -188,6 +195,16 @@ class _Training(Progress):
     def warning(self, text: str) -> None:
         """Passed on."""
         self.progress.warning(text)
+
+
+def _by_heart(probs: np.ndarray, labels: np.ndarray, told: np.ndarray) -> ByHeart | None:
+    """What the network knows by heart, if any label was held back from it."""
+    agree = probs.argmax(axis=1) == labels
+    held_back = (told < 0) & (labels >= 0)
+    if not held_back.any():
+        return None
+    learnt = told >= 0
+    return ByHeart((int(agree[learnt].sum()), int(learnt.sum())), (int(agree[held_back].sum()), int(held_back.sum())))
 
 
 def _told(labels: np.ndarray, images: int, seed: int) -> np.ndarray:

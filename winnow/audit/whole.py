@@ -13,25 +13,28 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import binom, chisquare
 
+from winnow.audit.embedded import ByHeart
 from winnow.audit.findings import LabelBeliefs, Remark
 from winnow.data.randomness import stream_key
 from winnow.functional.kmeans import kmeans
 from winnow.functional.neighbours import Neighbours
-from winnow.noise.intervals import clopper_pearson
+from winnow.noise.intervals import Z, clopper_pearson
 
 LEVEL = 0.001
 """Chance of each kind of remark where there is nothing to remark on."""
 UNBALANCED = 3.0
 LEAST_RUN, LEAST_DRIFT = 1.5, 0.9
-WEAK = 2.0
+WEAK_SLICE = 2.0
 MERGED, MERGED_SHARE = 3.0, 0.1
 FEWEST = 50
 _IMAGES_A_SLICE = 50
 _MOST_SLICES = 50
 _PERMUTATIONS = 200
 _NO_ERROR = "This is no error, but a part of it must be drawn at random, not cut off."
-WEAK = 0.6
+WEAK_FEATURES = 0.6
 """Share of the labels of nearest images that agree, below which features are said to be weak."""
+BY_HEART = 0.1
+"""Share of the labels that a network must know by heart for it to be said."""
 
 
 def remarks(
@@ -72,7 +75,7 @@ def weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
     if not (voters >= 0).any():
         return ()
     agreement = float((voters == labels[asked][:, None])[voters >= 0].mean())
-    if agreement >= WEAK:
+    if agreement >= WEAK_FEATURES:
         return ()
     sentence = (
         f"Of the ten nearest images of an image {agreement:.0%} share its label (exact). Either most labels are wrong "
@@ -80,6 +83,19 @@ def weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
         "Give --weights of a good network, or more --budget."
     )
     return (Remark("weak_features", sentence, {"agreement": agreement}),)
+
+
+def labels_by_heart(by_heart: ByHeart | None) -> tuple[Remark, ...]:
+    """A remark where a network knows more labels by heart than chance explains: wrong ones among them go unseen."""
+    if by_heart is None or by_heart.share < BY_HEART or by_heart.share < Z * by_heart.deviation:
+        return ()
+    learnt, held_back = (agree / number for agree, number in (by_heart.learnt, by_heart.held_back))
+    sentence = (
+        f"The network that the features are from names the given label of {learnt:.0%} of the images whose label it "
+        f"learnt and of {held_back:.0%} of {by_heart.held_back[1]:,} others (exact). What is known by heart is not "
+        "doubted: more labels may be wrong than is estimated. More images help, or --weights of a good network."
+    )
+    return (Remark("labels_by_heart", sentence, {"learnt": learnt, "held_back": held_back}),)
 
 
 def class_imbalance(labels: Int[np.ndarray, " n"], class_names: Sequence[str]) -> Remark | None:
@@ -178,7 +194,7 @@ def weak_slices(
         elsewhere = (int(flagged.sum()) - int(doubted[k])) / max(1, outside)
         # Elsewhere is not known exactly either: its upper end must be surpassed.
         upper = clopper_pearson(int(flagged.sum()) - int(doubted[k]), outside, LEVEL / number)[1]
-        if binom.sf(doubted[k] - 1, sizes[k], min(1.0, WEAK * upper)) >= LEVEL / number:
+        if binom.sf(doubted[k] - 1, sizes[k], min(1.0, WEAK_SLICE * upper)) >= LEVEL / number:
             continue
         mine = known[members == k]
         name = int(np.bincount(labels[mine]).argmax())
