@@ -84,6 +84,25 @@ def test_a_missing_label_is_no_class(gap):
     assert checked_probabilities([0, gap, 1, 0], PROBS).labels.tolist() == [0, -1, 1, 0]
 
 
+@pytest.mark.parametrize("hidden", [1, 7, -5])
+def test_a_masked_label_is_missing_whatever_lies_under_the_mask(hidden):
+    labels = np.ma.masked_array([0, hidden, 1, 0], [False, True, False, False])
+
+    assert checked_probabilities(labels, PROBS).labels.tolist() == [0, -1, 1, 0]
+    assert labels.data.tolist() == [0, hidden, 1, 0]
+    with pytest.raises(InvalidInput, match="row 3: 7"):
+        checked_probabilities(np.ma.masked_array([0, 1, 0, 7], [True, False, False, False]), PROBS)
+
+
+def test_masked_probabilities_are_refused_by_row_and_an_empty_mask_is_none():
+    mask = np.zeros((4, 2), dtype=bool)
+    assert checked_probabilities(LABELS, np.ma.masked_array(PROBS, mask)).labels.tolist() == list(LABELS)
+
+    mask[2, 1] = True
+    with pytest.raises(InvalidInput, match="row 2: masked values"):
+        checked_probabilities(LABELS, np.ma.masked_array(PROBS, mask))
+
+
 def test_the_callers_labels_are_left_alone():
     labels = np.array([0.0, np.nan, 1.0, 0.0])
     checked_probabilities(labels, PROBS)

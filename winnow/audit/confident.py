@@ -62,9 +62,9 @@ def find_label_issues(
     """Labels that are probably wrong, by confident learning, as cleanlab's function of this name finds them.
 
     Args:
-        labels: given class indices 0 to K-1, (N,); None or NaN where a label is missing.
+        labels: given class indices 0 to K-1, (N,); None, NaN or masked (`numpy.ma`) where a label is missing.
         pred_probs: class probabilities, (N, K), of a model that did not see the row when it was trained. It is read in
-            chunks and may be memory-mapped.
+            chunks and may be memory-mapped. Masked probabilities are refused: there is nothing to put in their place.
         return_indices_ranked_by: `self_confidence` (probability of the given label), `normalized_margin` (that minus
             the largest other one) or `confidence_weighted_entropy`: return row numbers, worst first, instead of a mask.
         filter_by: which labels are issues, among those that are not the most probable class. `prune_by_noise_rate`: as

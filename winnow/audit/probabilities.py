@@ -55,8 +55,8 @@ def checked_probabilities(
     Rows that sum to one within 0.01 are rescaled whenever they are read, with a note; nothing else is repaired.
 
     Args:
-        labels: class indices 0 to K-1, (N,); None or NaN where a label is missing.
-        pred_probs: (N, K); a memory-mapped array is read chunk by chunk.
+        labels: class indices 0 to K-1, (N,); None, NaN or masked where a label is missing.
+        pred_probs: (N, K); a memory-mapped array is read chunk by chunk. Nothing of it may be masked.
         chunk_rows: rows looked at together; the result does not depend on it.
 
     Raises:
@@ -95,12 +95,16 @@ def checked_probabilities(
 
 
 def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
-    """Class indices as int64 (N,), -1 where None or NaN says that a label is missing.
+    """Class indices as int64 (N,), -1 where None, NaN or a mask says that a label is missing.
 
     Raises:
         InvalidInput: they are not `num` numbers from 0 to `num_classes` - 1.
     """
     values = _array(labels, "labels")
+    mask = np.ma.getmask(labels)
+    if mask is not np.ma.nomask and values.shape == mask.shape:
+        values = values.astype(object)
+        values[mask] = None  # what lies under a mask may be anything
     if values.ndim != 1 or len(values) != num:
         raise InvalidInput(f"labels: shape {values.shape} for {num:,} rows of pred_probs; one label a row is needed")
     if values.dtype.kind in "iub":
@@ -156,6 +160,9 @@ def _numbers(pred_probs: ArrayLike) -> np.ndarray:
         )
     if probs.dtype.kind not in "fiub":
         raise InvalidInput(f"pred_probs: numbers are needed, got {probs.dtype}")
+    mask = np.ma.getmask(pred_probs)
+    if mask is not np.ma.nomask:
+        _refuse(mask.any(axis=1), "masked values; leave these rows out, or fill them with what the model said")
     return probs
 
 
@@ -179,7 +186,7 @@ def _refuse_labels(bad: np.ndarray, values: np.ndarray, num_classes: int) -> Non
         from_one = "; they run from 1: count from 0?" if {present.min(), present.max()} == {1, num_classes} else ""
         raise InvalidInput(
             f"labels: {named_rows(rows)}: {seen}; pred_probs has {num_classes} columns, so 0 to {num_classes - 1} are "
-            f"possible, None or NaN where a label is missing{from_one}"
+            f"possible, None, NaN or a mask where a label is missing{from_one}"
         )
 
 
