@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from tests.report.audit_folder import write_audit
 from winnow.audit.findings import KINDS
-from winnow.report.audit_words import MEANINGS, answer, examples, terminal_lines
+from winnow.report import words
+from winnow.report.audit_words import MEANINGS, Example, answer, examples, terminal_lines, width
 from winnow.report.folder import read_findings
 
 PHOTOS = {
@@ -27,7 +28,10 @@ def test_every_kind_has_a_meaning():
 
 
 def test_the_terminal_says_answer_table_and_what_cannot_be_seen():
-    told = {"wrong_label": "cat/00412.jpg looks like dog", "unreadable": "car/zero.jpg: empty"}
+    told = {
+        "wrong_label": Example("cat/00412.jpg", told=" looks like dog", wanted=15),
+        "unreadable": Example("car/zero.jpg", told=": empty"),
+    }
 
     # 0.081 of the 48,128 readable labels are 3,898
     assert terminal_lines(PHOTOS, told) == [
@@ -66,20 +70,47 @@ def test_every_state_has_its_answer(changes, sentence):
 def test_no_line_is_wider_than_a_terminal(counts, example, images, rate):
     summary = PHOTOS | {"counts": counts, "num_images": images, "quarantined": 0, "estimated_noise_rate": rate}
 
-    lines = terminal_lines(summary, dict.fromkeys(KINDS, example))
+    whole = Example(words.visible(example), told=f" looks like {words.visible(example)}", wanted=18)
+    lines = terminal_lines(summary, dict.fromkeys(KINDS, whole))
 
-    assert max(map(len, lines)) <= 80
+    assert max(map(width, lines)) <= 80
     assert not any(set("\n\u00a0\u2068") & set(line) for line in lines)
 
 
 @pytest.mark.parametrize(("letter", "columns"), [("x", 1), ("\u6f22", 2)])
 def test_a_long_example_is_cut_at_the_edge_of_the_terminal(letter, columns):
-    lines = terminal_lines(PHOTOS | {"counts": {"conflicting_duplicate": 1}}, {"conflicting_duplicate": letter * 300})
+    told = {"conflicting_duplicate": Example("a.png", told=letter * 300)}
+    row = terminal_lines(PHOTOS | {"counts": {"conflicting_duplicate": 1}}, told)[2]
 
-    row = lines[2]
-    width = len(row) + (columns - 1) * row.count(letter)
     assert row.endswith(f"{letter}\u2026")
-    assert 76 <= width <= 80
+    assert width(row) == len(row) + (columns - 1) * row.count(letter)
+    assert 76 <= width(row) <= 80
+
+
+@pytest.mark.parametrize("letter", ["x", "\u6f22"])
+@pytest.mark.parametrize("other", ["near_duplicate", "conflicting_duplicate"])
+def test_a_long_name_is_cut_in_its_middle_so_that_the_suggestion_shows(letter, other, tmp_path):
+    suggested = np.zeros(20, dtype=np.int64)
+    suggested[7] = 1
+    folder = write_audit(
+        tmp_path / "audit",
+        np.zeros(20),
+        suggested,
+        names=["cat", "hovercraft"],
+        quality=np.where(suggested == 1, 0.1, 0.9),
+        ids=[f"{letter * 60}/{row:05d}.png" for row in range(20)],
+    )
+    told = examples(read_findings(folder), ["cat", "hovercraft"])
+
+    row = terminal_lines(PHOTOS | {"counts": {"wrong_label": 1, other: 1}}, told)[2]
+
+    assert row.endswith(" looks like hovercraft")
+    name = row.split("87 %   ")[1].split(" looks like")[0]
+    start, end = name.split("\u2026")
+    assert set(start) == {letter}
+    assert "00007.png".endswith(end)
+    assert end
+    assert width(row) <= 80
 
 
 def test_examples_are_the_worst_of_each_kind(tmp_path):
@@ -94,7 +125,8 @@ def test_examples_are_the_worst_of_each_kind(tmp_path):
         tmp_path / "audit", np.zeros(10), suggested, names=["cat", "dog"], quality=quality, found=found
     )
 
-    assert examples(read_findings(folder), ["cat", "dog"]) == {
+    told = examples(read_findings(folder), ["cat", "dog"])
+    assert {kind: example.line(80) for kind, example in told.items()} == {
         "wrong_label": "00002.png looks like dog",
         "near_duplicate": "2\u00a0groups, such as 00003.png",
         "outlier": "00007.png: far away",

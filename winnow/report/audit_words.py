@@ -6,6 +6,7 @@ import shlex
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ DUPLICATE_KINDS = ("conflicting_duplicate", "test_leak", "exact_duplicate", "nea
 UNSEEN = "Mistakes that everyone makes alike cannot be seen here: --blind 60 checks."
 
 COLUMNS = 80
+NAME_COLUMNS, CLASS_COLUMNS = 24, 12
+LEAST_NAME = 5
+"""Of the 29 columns that the longest kind leaves, ` looks like ` takes 12."""
 
 
 def flagged(summary: Summary) -> int:
@@ -158,8 +162,31 @@ def finding_rows(summary: Summary) -> list[tuple[str, str, str]]:
     return [(words.visible(kind), words.count(counts[kind]), share(kind)) for kind in kinds if counts[kind]]
 
 
-def examples(findings: Mapping[str, KindFindings], class_names: Sequence[str]) -> dict[str, str]:
-    """The worst finding of each kind in a few words, for the last column of the terminal's table.
+@dataclass(frozen=True)
+class Example:
+    """The worst finding of a kind in a few words: before, name, told.
+
+    Attributes:
+        name: of the image; it is cut in its middle where room is scarce.
+        before: what stands before it.
+        told: what is said of it; cut at its end.
+        wanted: columns of `told` that the name makes room for: a suggested class says more than a long name.
+    """
+
+    name: str
+    before: str = ""
+    told: str = ""
+    wanted: int = 0
+
+    def line(self, columns: int) -> str:
+        """All of it in so many columns, as far as it fits."""
+        room = columns - width(self.before) - min(self.wanted, width(self.told))
+        name = _middle_cut(self.name, min(NAME_COLUMNS, max(LEAST_NAME, room)))
+        return _beginning(f"{self.before}{name}{self.told}", columns)
+
+
+def examples(findings: Mapping[str, KindFindings], class_names: Sequence[str]) -> dict[str, Example]:
+    """The worst finding of each kind, for the last column of the terminal's table.
 
     Args:
         findings: of an audit, by kind; none of them empty.
@@ -168,22 +195,23 @@ def examples(findings: Mapping[str, KindFindings], class_names: Sequence[str]) -
     found = {}
     for kind, items in findings.items():
         groups = len(np.unique(items.groups[items.groups >= 0])) if kind in DUPLICATE_KINDS else 0
-        name = items.text(0, "id")
+        name = words.visible(items.text(0, "id"))
         if 0 <= (suggested := int(items.suggested[0])) < len(class_names):
-            found[kind] = f"{words.short(name, 24)} looks like {words.short(class_names[suggested], 16)}"
+            told = f" looks like {_middle_cut(words.visible(class_names[suggested]), CLASS_COLUMNS)}"
+            found[kind] = Example(name, told=told, wanted=width(told))
         elif groups:
-            found[kind] = f"{words.counted(groups, 'group')}, such as {words.short(name, 24)}"
+            found[kind] = Example(name, f"{words.counted(groups, 'group')}, such as ")
         else:
-            found[kind] = f"{words.short(name, 24)}: {words.visible(items.text(0, 'reason'))}"
+            found[kind] = Example(name, told=f": {words.visible(items.text(0, 'reason'))}")
     return found
 
 
-def terminal_lines(summary: Summary, examples: Mapping[str, str] | None = None) -> list[str]:
+def terminal_lines(summary: Summary, examples: Mapping[str, Example] | None = None) -> list[str]:
     """The answer and the table of findings, at most 80 columns wide.
 
     Args:
         summary: of the audit.
-        examples: a few words by kind; see the function of that name.
+        examples: by kind; see the function of that name.
 
     Returns:
         The answer, one line or more for it; the table, if anything was found; what an audit cannot see.
@@ -191,21 +219,49 @@ def terminal_lines(summary: Summary, examples: Mapping[str, str] | None = None) 
     lines = textwrap.wrap(f"{answer(summary)}.", COLUMNS)
     rows = finding_rows(summary)
     if rows:
-        width = max(len("wrong_label"), *(len(kind) for kind, _, _ in rows))
-        lines.append(f"  {'finding':<{width}}  {'images':>9}   {'likely true':>11}   for example")
+        longest = max(len("wrong_label"), *(len(kind) for kind, _, _ in rows))
+        lines.append(f"  {'finding':<{longest}}  {'images':>9}   {'likely true':>11}   for example")
         for kind, images, likely in rows:
-            start = f"  {kind:<{width}}  {images:>9}   {likely:>11}   "
-            lines.append((start + _beginning((examples or {}).get(kind, ""), COLUMNS - len(start))).rstrip())
+            start = f"  {kind:<{longest}}  {images:>9}   {likely:>11}   "
+            example = (examples or {}).get(kind)
+            lines.append((start + (example.line(COLUMNS - len(start)) if example else "")).rstrip())
     if labelled(summary) and (summary.get("num_classes") or 0) > 1:
         lines.append(UNSEEN)
     return [line.replace(words.NO_BREAK, " ") for line in lines]
 
 
+def width(text: str) -> int:
+    """Columns of a terminal: Chinese and the like take two a letter."""
+    return sum(map(_columns, text))
+
+
+def _columns(letter: str) -> int:
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
 def _beginning(text: str, columns: int) -> str:
-    """As much of a text as fits; Chinese and the like take two columns a letter."""
+    """As much of a text as fits."""
     whole, taken = words.visible(text), 0
     for place, letter in enumerate(whole):
-        taken += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        taken += _columns(letter)
         if taken > columns:
             return f"{whole[: max(0, place - 2)].rstrip()}{words.ELLIPSIS}"
     return whole
+
+
+def _middle_cut(text: str, columns: int) -> str:
+    """A text cut in its middle to so many columns, with twice as much of its beginning as of its end."""
+    if width(text) <= columns:
+        return text
+    tail = _fitting(text[::-1], (columns - 1) // 3)[::-1]
+    return f"{_fitting(text, columns - 1 - width(tail))}{words.ELLIPSIS}{tail}"
+
+
+def _fitting(text: str, columns: int) -> str:
+    """The longest beginning of so many columns at most."""
+    taken = 0
+    for place, letter in enumerate(text):
+        taken += _columns(letter)
+        if taken > columns:
+            return text[:place]
+    return text
