@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -45,7 +47,7 @@ def test_an_image_with_two_findings_is_one_image_and_facts_have_no_probability()
 
 
 def test_shares_of_classes_follow_the_joint_with_poisson_intervals():
-    first, second = class_shares(JOINT, np.array([100, 100]))
+    first, second = class_shares(JOINT, np.array([100, 100]), np.ones(2, bool))
 
     assert (first["given"], first["estimated"]) == (0.5, 0.42)
     assert second["estimated"] == pytest.approx(0.58)
@@ -63,6 +65,29 @@ def test_confusions_are_told_from_believed_to_given():
         "images": 20.0,
     }
     assert numbers["transition_matrix"][1][0] == pytest.approx(20 / 116, abs=1e-6)
+
+
+def test_of_a_class_that_no_label_names_nothing_is_made_up():
+    joint = np.pad(JOINT, (0, 1))
+    joint[0, 2] = 0.03  # a trace of probability
+    matrix = np.full((3, 3), np.nan)
+    matrix[:2, :2] = (JOINT / JOINT.sum(axis=0)).T
+    matrix[:2, 2] = 0
+
+    numbers = noise_numbers(beliefs(joint=joint, transition_matrix=matrix), np.array([0, 0, 1, 1]))
+
+    assert numbers["transition_matrix"][2] == [None, None, None]
+    assert numbers["transition_matrix"][1][0] == pytest.approx(20 / 116, abs=1e-6)
+    assert [pair["believed"] for pair in numbers["confusions"]] == [1, 0]
+    assert numbers["class_shares"][2] == {
+        "class": 2,
+        "images": 0,
+        "given": 0.0,
+        "estimated": None,
+        "low": None,
+        "high": None,
+    }
+    assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
 
 
 def test_without_labels_nothing_is_estimated():

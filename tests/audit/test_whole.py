@@ -13,6 +13,7 @@ from winnow.audit.whole import (
     merged_classes,
     order_effect,
     remarks,
+    unnamed_classes,
     weak_features,
     weak_slices,
 )
@@ -146,6 +147,19 @@ def test_classes_taken_for_each_other_in_both_directions_are_merged():
     assert [remark.numbers["classes"] for remark in both_ways] == [[0, 1]]
     assert both_ways[0].numbers["images"] == 60
     assert both_ways[0].numbers["low"] < 0.3 < both_ways[0].numbers["high"]
+
+
+def test_classes_that_no_label_names_are_named():
+    labels = np.array([0, 0, 2, -1])
+
+    [remark] = unnamed_classes(labels, ["cat", "dog", "owl", "fox"])
+
+    assert remark.numbers == {"classes": [1, 3]}
+    assert remark.sentence.startswith("No label names 2 of the 4 classes ('dog', 'fox'; exact)")
+    assert unnamed_classes(np.arange(12), list("abcdefghijkl")) == ()
+    [many] = unnamed_classes(labels, [f"c{k}" for k in range(30)])
+    assert "'c12', ..." not in many.sentence
+    assert "'c11', ...;" in many.sentence
 
 
 def test_few_images_get_no_remark():

@@ -104,6 +104,16 @@ def test_the_only_label_of_a_class_is_not_judged():
     assert not found.is_issue[80]
 
 
+def test_a_class_that_no_label_names_has_no_row_in_the_matrix():
+    features, _, given = blobs()
+
+    # Class 1 has images, but no labels; the last one has neither.
+    matrix = judge(features, np.where(given == 1, -1, given), CLASSES + 1).transition_matrix
+
+    assert np.isnan(matrix).all(axis=1).tolist() == [False, True, False, False, True]
+    assert matrix[[0, 2, 3]].sum(axis=1) == pytest.approx(np.ones(3))
+
+
 def test_copies_do_not_vouch_for_each_other():
     features, clean, given = blobs(200, wrong=0.0)
     features[:4], given[:4] = features[4], (clean[4] + 1) % CLASSES

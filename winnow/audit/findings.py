@@ -40,7 +40,7 @@ class LabelBeliefs:
         is_issue: whether the label is flagged as wrong; never where it is missing or verified.
         reasons: for a person, by row; only for flagged labels.
         joint: estimated number of images, entry (i, j) = given label i, true label j.
-        transition_matrix: entry (i, j) = P(noisy = j given clean = i).
+        transition_matrix: entry (i, j) = P(noisy = j given clean = i); row i is NaN where no label names class i.
         noise_rate: estimated share of wrong labels among the labelled.
         noise_rate_interval: of 95 %.
         precision: estimated share of the flagged labels that are wrong; NaN if none is flagged.

@@ -23,7 +23,7 @@ from winnow.audit.memory import up_to_by_heart
 from winnow.audit.odd_files import find_odd
 from winnow.audit.outliers import find_outliers
 from winnow.audit.settings import AuditSettings
-from winnow.audit.whole import labels_by_heart, remarks, weak_features
+from winnow.audit.whole import labels_by_heart, remarks, unnamed_classes, weak_features
 from winnow.audit.wrong_labels import judge
 from winnow.data.collection import Collection, Quarantined, load, write_quarantine
 from winnow.data.rows import followed_by
@@ -175,6 +175,7 @@ def _looked_at(
             about = (
                 *weak_features(graph, labels),
                 *labels_by_heart(embedding.by_heart),
+                *unnamed_classes(labels, source.class_names),
                 *remarks(embedding.features, labels, beliefs, graph, source.class_names, seed=settings.seed),
             )
             kind = describe(

@@ -53,13 +53,14 @@ def noise_numbers(beliefs: LabelBeliefs | CellBeliefs | None, labels: np.ndarray
         result["class_noise_rates"] = [_number(rate) for rate in beliefs.class_noise_rates]
         return result
     if len(beliefs.transition_matrix) <= LARGEST_MATRIX:
-        result["transition_matrix"] = np.round(beliefs.transition_matrix, 6).tolist()
+        result["transition_matrix"] = [[_number(entry) for entry in row] for row in beliefs.transition_matrix]
     result["confusions"] = _confusions(beliefs)
-    result["class_shares"] = class_shares(beliefs.joint, np.bincount(labels[labels >= 0], minlength=len(beliefs.joint)))
+    counts = np.bincount(labels[labels >= 0], minlength=len(beliefs.joint))
+    result["class_shares"] = class_shares(beliefs.joint, counts, ~np.isnan(beliefs.transition_matrix).all(axis=1))
     return result
 
 
-def class_shares(joint: np.ndarray, given_counts: np.ndarray) -> list[dict[str, Any]]:
+def class_shares(joint: np.ndarray, given_counts: np.ndarray, known: np.ndarray) -> list[dict[str, Any]]:
     """Of every class the share that the labels give it, and what is estimated, with an interval of 95 %.
 
     The interval takes the numbers of labels that moved into and out of a class as Poisson.
@@ -67,20 +68,22 @@ def class_shares(joint: np.ndarray, given_counts: np.ndarray) -> list[dict[str, 
     Args:
         joint: estimated numbers of images, (K, K): entry (i, j) = given label i, true label j.
         given_counts: labels of each class, (K,).
+        known: classes that some label names, boolean (K,); of the others nothing is estimated.
     """
     total = max(1.0, float(joint.sum()))
     true = joint.sum(axis=0)
     moved = joint.sum(axis=0) + joint.sum(axis=1) - 2 * joint.diagonal()
     spread = Z * np.sqrt(moved) / total
+    share = np.where(known, true / total, np.nan)
     given = given_counts / max(1, given_counts.sum())
     return [
         {
             "class": k,
             "images": int(given_counts[k]),
             "given": _number(given[k]),
-            "estimated": _number(true[k] / total),
-            "low": _number(max(0.0, true[k] / total - spread[k])),
-            "high": _number(min(1.0, true[k] / total + spread[k])),
+            "estimated": _number(share[k]),
+            "low": _number(np.maximum(0.0, share[k] - spread[k])),
+            "high": _number(np.minimum(1.0, share[k] + spread[k])),
         }
         for k in range(len(joint))
     ]
@@ -114,6 +117,7 @@ def truth_numbers(
 def _confusions(beliefs: LabelBeliefs) -> list[dict[str, Any]]:
     moved = beliefs.joint.copy()
     np.fill_diagonal(moved, 0)
+    moved[:, np.isnan(beliefs.transition_matrix).all(axis=1)] = 0
     order = np.argsort(-moved, axis=None, kind="stable")[:_SHOWN_CONFUSIONS]
     pairs = zip(*np.unravel_index(order, moved.shape), strict=True)
     return [

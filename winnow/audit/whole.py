@@ -30,6 +30,7 @@ FEWEST = 50
 _IMAGES_A_SLICE = 50
 _MOST_SLICES = 50
 _PERMUTATIONS = 200
+_NAMES_SHOWN = 10
 _NO_ERROR = "This is no error, but a part of it must be drawn at random, not cut off."
 WEAK_FEATURES = 0.6
 """Share of the labels of nearest images that agree, below which features are said to be weak."""
@@ -96,6 +97,25 @@ def labels_by_heart(by_heart: ByHeart | None) -> tuple[Remark, ...]:
         "doubted: more labels may be wrong than is estimated. More images help, or --weights of a good network."
     )
     return (Remark("labels_by_heart", sentence, {"learnt": learnt, "held_back": held_back}),)
+
+
+def unnamed_classes(labels: np.ndarray, class_names: Sequence[str]) -> tuple[Remark, ...]:
+    """A remark on classes that no label names: nothing can be estimated of them.
+
+    Args:
+        labels: as given, -1 where one is missing.
+        class_names: in index order.
+    """
+    absent = np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(class_names)) == 0).tolist()
+    if not absent:
+        return ()
+    shown = ", ".join(f"'{class_names[k]}'" for k in absent[:_NAMES_SHOWN])
+    shown += ", ..." if len(absent) > _NAMES_SHOWN else ""
+    sentence = (
+        f"No label names {len(absent):,} of the {len(class_names):,} classes ({shown}; exact): their share and what "
+        "they are mistaken for are not estimated."
+    )
+    return (Remark("unnamed_classes", sentence, {"classes": absent}),)
 
 
 def class_imbalance(labels: Int[np.ndarray, " n"], class_names: Sequence[str]) -> Remark | None:

@@ -209,6 +209,9 @@ def _concluded(
     joint = np.zeros((num_classes, num_classes))
     rows = np.flatnonzero(labels >= 0)
     np.add.at(joint, (labels[rows, None], candidates.classes[rows]), beliefs.classes[rows])
+    matrix = joint_transition_matrix(joint)
+    # Traces of probability fall on every class; of one that no label names they would make a row out of nothing.
+    matrix[np.bincount(labels[rows], minlength=num_classes) == 0] = np.nan
     wrong = 1 - quality[judged]
     share = judged.sum() / max(len(rows), 1)
     rate = float(wrong.sum() / max(len(rows), 1))
@@ -223,7 +226,7 @@ def _concluded(
             candidates, beliefs, voters, opinion.labels, np.flatnonzero(flagged), suggested, class_names
         ),
         joint=joint,
-        transition_matrix=joint_transition_matrix(joint),
+        transition_matrix=matrix,
         noise_rate=rate,
         noise_rate_interval=(max(0.0, rate - _Z * float(deviation)), min(1.0, rate + _Z * float(deviation))),
         precision=float(1 - quality[flagged].mean()) if flagged.any() else float("nan"),
