@@ -20,6 +20,7 @@ from PIL import Image
 from tests.data.test_decode import code_of, encoded, picture, png_chunk, png_header
 from winnow.data.collection import load, write_quarantine
 from winnow.data.decode import Limits, decode, examine, read_file, read_stamped_file
+from winnow.data.exif import has_broken_metadata
 from winnow.data.open import open_source
 from winnow.data.pictures import FilePictures
 from winnow.data.source import Unreadable
@@ -282,6 +283,9 @@ def test_row_10_all_eight_orientations_are_equal_after_decoding(orientation, kin
         b"Exif\0\0",
         b"Exif\0\0" + bytes(40),
         b"http://ns.adobe.com/xap/1.0/\0\xff<<<",
+        b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation='ninety'",
+        b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><a></x:xmpmeta>",
+        b'http://ns.adobe.com/xap/1.0/\0<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>',
     ],
 )
 def test_row_11_broken_metadata_costs_a_note(segment):
@@ -293,6 +297,22 @@ def test_row_11_broken_metadata_costs_a_note(segment):
 
     assert (found.pixels == expected).all()
     assert found.notes == (("broken-metadata",) if segment != b"Exif\0\0" else ())
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        b"<x/>",
+        b'\xef\xbb\xbf<?xpacket begin="\xef\xbb\xbf"?><x:xmpmeta xmlns:x="adobe:ns:meta/"/>   <?xpacket end="w"?>\0',
+        b"<x>" + b"y" * 2**20,  # too long to be looked through
+    ],
+)
+def test_row_11_metadata_in_order_cost_no_note(packet):
+    image = Image.new("RGB", (1, 1))
+    image.info["xmp"] = packet
+
+    assert not has_broken_metadata(image)
 
 
 # Row 12

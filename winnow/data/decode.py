@@ -45,6 +45,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from winnow.data.exif import has_broken_metadata
 from winnow.data.facts import PLAIN, layout
 from winnow.data.jpeg import decode_plain, simplejpeg
 from winnow.data.signatures import FORMAT_OF_EXTENSION, UNSUPPORTED, format_of, looks_cut_off, trailing_bytes
@@ -324,26 +325,9 @@ def _remarks(image: ImageFile.ImageFile, kind: str, data: bytes, name: str) -> l
         remarks.append("trailing-bytes")
     if getattr(image, "is_animated", False):
         remarks.append("first-frame")
-    if _has_broken_metadata(image):
+    if has_broken_metadata(image):
         remarks.append("broken-metadata")
     return remarks + _remarks_on_shape(image.height, image.width)
-
-
-def _has_broken_metadata(image: Image.Image) -> bool:
-    """Whether EXIF or XMP data are there and cannot be read; nothing of them is needed but the orientation."""
-    xmp = image.info.get("xmp", b"<")
-    if not (xmp.encode() if isinstance(xmp, str) else xmp).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return True
-    exif = image.info.get("exif")
-    if not exif:
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            Image.Exif().load(exif)
-    except Exception:  # It fails in every way.
-        return True
-    return False
 
 
 def _remarks_on_file(kind: str, name: str) -> list[str]:
