@@ -24,20 +24,27 @@ SCHEMA_VERSION = 1
 READING = frozenset(inspect.signature(open_source).parameters) - {"data", "progress", "class_names"}
 """What a record says about how a collection was opened."""
 LABELS, FINDINGS, QUARANTINE = "labels.parquet", "findings.parquet", "quarantine.parquet"
-SUMMARY, SOURCE, BLIND = "summary.json", "source.json", "blind.csv"
+SUMMARY, SOURCE, BLIND, REPORT = "summary.json", "source.json", "blind.csv", "report.html"
 
 
 class AuditFolder(OutputFolder):
-    """The folder of an audit; see `OutputFolder`. `source.json` comes first, `summary.json` last."""
+    """The folder of an audit; see `OutputFolder`. It comes to be as a whole: `source.json` is first, and until
+    `summary.json`, which is last, stands in it an earlier audit comes back should anything go wrong.
+    """
 
-    mark = SOURCE
+    first, mark = SOURCE, SUMMARY
     what = "an audit"
-    leftovers = frozenset({QUARANTINE})
+    files = frozenset({SOURCE, LABELS, FINDINGS, QUARANTINE, BLIND, SUMMARY, REPORT})
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            # Whoever stops the report wants nothing of it, and the same command to begin anew.
+            (self.path / self.mark).unlink(missing_ok=True)
+        self.close()
 
     def begin(self, source: Source, data_settings: Mapping[str, Any]) -> None:
-        """Writes where the images come from; what was here before goes."""
+        """Writes where the images come from."""
         self.write_json(SOURCE, source_record(source, data_settings))
-        self.settle()
 
 
 @dataclass(frozen=True)

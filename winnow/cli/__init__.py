@@ -11,6 +11,9 @@ import typer
 from winnow.cli import audit, bench, demo, diagnose, doctor, export, methods, noise, predict, study, train
 from winnow.cli.config import ConfiguredCommand
 from winnow.errors import WinnowError
+from winnow.train.interrupt import Termination, interrupt_on_termination
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="winnow",
@@ -55,13 +58,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits with the code of the design; a person sees one line, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments or os.environ.get("WINNOW_DEBUG", "").lower() in ("1", "true", "yes", "on")
+    termination = Termination()
     try:
-        code = app(arguments, prog_name="winnow", standalone_mode=False)
+        with interrupt_on_termination() as termination:
+            code = app(arguments, prog_name="winnow", standalone_mode=False)
+        if code == _INTERRUPTED:  # what the parser makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except WinnowError as error:
         _fail(_one_line(error), error.exit_code, debug)
     except KeyboardInterrupt:
-        _fail("stopped before training began; nothing was lost", 130, debug)
+        _fail("stopped before the end; nothing was lost", 143 if termination.arrived else _INTERRUPTED, debug)
     except MemoryError as error:
         _fail(f"out of memory {error}", 5, debug)
     except BrokenPipeError:
@@ -79,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(error, "format_message"):  # the parser's own errors
             _fail(error.format_message(), 2, debug)
         if type(error).__name__ == "Abort":
-            _fail("stopped", 130, debug)
+            _fail("stopped", _INTERRUPTED, debug)
         _fail(
             f"{type(error).__name__}: {_one_line(error)} (this is a bug in winnow; --debug shows where)",
             1,

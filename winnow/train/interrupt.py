@@ -1,4 +1,4 @@
-"""Stopping on request: the running step is finished and saved first."""
+"""Stopping on request: at once where nothing is kept, else once the running step is finished and saved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,36 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class Termination:
+    """SIGTERM ends work as Ctrl-C does, so that what is half written is taken away.
+
+    Attributes:
+        arrived: whether it was SIGTERM that ended it.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self.arrived = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupt_on_termination() -> Iterator[Termination]:
+    """Listens to SIGTERM; outside the main thread nothing is installed."""
+    termination = Termination()
+    if threading.current_thread() is not threading.main_thread():
+        yield termination
+        return
+    before = signal.signal(signal.SIGTERM, termination)
+    try:
+        yield termination
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopRequest:

@@ -18,6 +18,21 @@ class RunFolder(OutputFolder):
 
     mark = _CONFIG
     what = "a run"
+    files = frozenset(
+        {
+            _CONFIG,
+            _METRICS,
+            _SUMMARY,
+            "checkpoint",
+            "diagnosis.json",
+            "labels.parquet",
+            "model.json",
+            "model.safetensors",
+            "quarantine.parquet",
+            "report.html",
+            "tensorboard",
+        }
+    )
     leftovers = frozenset({"checkpoint", "quarantine.parquet"})
     go_on = " go on with --resume,"
 
