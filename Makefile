@@ -49,6 +49,7 @@ slow: setup
 # The folder of hostile files, and one collection for each fault; all of them: scripts/hostile_corpus.py.
 hostile: setup
 	$(RUN) scripts/hostile_corpus.py --quick
+	$(RUN) scripts/hostile_corpus.py --audit --quick
 
 bench: setup
 	$(RUN) -m benchmarks

@@ -3,6 +3,7 @@
     python scripts/hostile_corpus.py              every fault of files, names, labels and tables
     python scripts/hostile_corpus.py --quick      the folder and one case a row
     python scripts/hostile_corpus.py --mixed      instead: 1,000 files in seven formats, one in twenty broken
+    python scripts/hostile_corpus.py --audit      instead: 1,000 files with every fault, audited as folder, csv, parquet
     python scripts/hostile_corpus.py --write      records what was run under benchmarks/results as well
 
 Everything is made by code from a seed and read through the command line alone. Exit code 1 if any row fails: a wrong
@@ -19,84 +20,28 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import hostile_audit
 import hostile_cases
 import hostile_files
 import numpy as np
 import pyarrow.parquet as pq
 from hostile_cases import CLASSES, Case
-from hostile_files import USED, Item
-from hostile_lines import Corpus, Row, escaped, fingerprint, last_line, markdown
+from hostile_files import USED
+from hostile_forms import Placed, build, expected_codes
+from hostile_lines import TITLE, WITHOUT_RIGHTS, Corpus, Row, escaped, fingerprint, last_line, markdown
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 _MIXED_SECONDS = 3600
 _EPOCHS = "2"
-_RIGHTS = "-dac_override,-dac_read_search"
-_WITHOUT_RIGHTS = ("setpriv", f"--inh-caps={_RIGHTS}", f"--bounding-set={_RIGHTS}")
-"""Takes from an administrator the right to read what nobody may read."""
 _RSS_RISE = 100 * 2**20
 """How much more memory than a harmless collection of that size the hostile files may cost."""
 
 
 # Rows 1 to 21: the hostile files, as a folder, as a table of paths, and as a table of bytes
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A file of the corpus in one of its three forms: how the image is called there, and its class."""
-
-    item: Item
-    id: str
-    label: str
-
-
-def build(corpus: Path, items: Sequence[Item]) -> dict[str, list[Placed]]:
-    """Writes `photos`, `table.csv` and `table.parquet`; gives what is in each."""
-    chance = np.random.default_rng(1)
-    outside = corpus / "outside"
-    outside.mkdir()
-    (outside / "secret.png").write_bytes(hostile_files.encoded(hostile_files.picture(chance, 0), "PNG"))
-    good = []
-    for number, name in enumerate(CLASSES):
-        (corpus / "photos" / name).mkdir(parents=True)
-        good += [(Item(0, f"good-{i}.png", _good(chance, number), USED), name) for i in range(12)]
-    placed = good + [(item, CLASSES[number % 2]) for number, item in enumerate(items)]
-    for item, label in placed:
-        item.write(corpus / "photos" / label)
-    folder = [Placed(item, _printable(f"{label}/{item.name}"), label) for item, label in placed]
-    missing = Item(18, "deleted.jpg", b"", "unreadable")
-    in_table = [(item, label) for item, label in placed if "\udcff" not in item.name]
-    table = [Placed(item, f"photos/{label}/{item.name}", label) for item, label in [*in_table, (missing, CLASSES[0])]]
-    rows = {"path": [each.id for each in table], "label": [each.label for each in table]}
-    hostile_cases.write_csv(corpus / "table.csv", rows)
-    null = Item(18, "null.jpg", b"", "unreadable|empty")
-    in_bytes = [(item, label) for item, label in placed if isinstance(item.content, bytes)]
-    stored = [
-        Placed(item, _printable(f"{label}/{item.name}"), label) for item, label in [*in_bytes, (null, CLASSES[0])]
-    ]
-    contents = [None if each.item is null else each.item.content for each in stored]
-    columns = {"id": [each.id for each in stored], "image": contents, "label": [each.label for each in stored]}
-    hostile_cases.write_parquet(corpus / "table.parquet", columns)
-    return {"photos": folder, "table.csv": table, "table.parquet": stored}
-
-
-def _good(chance: np.random.Generator, kind: int) -> bytes:
-    return hostile_files.encoded(hostile_files.picture(chance, kind), "PNG")
-
-
-def _printable(name: str) -> str:
-    """Bytes that are no UTF-8 as escapes: the id that such a file gets."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def expected_codes(item: Item, source: str) -> set[str]:
-    """What may become of a file in one of the forms."""
-    if item.name == "outside.png" and source == "table.csv":
-        return {USED}  # paths in a table may point anywhere
-    return set(item.expected.split("|"))
 
 
 def run_files(corpus: Corpus, sources: Sequence[str]) -> None:
@@ -259,7 +204,7 @@ def run_case(corpus: Corpus, number: int, case: Case) -> None:
     out = f"{folder.name}-out"
     if arguments[0] == "train":
         arguments += ["--epochs", "1", "--out", out, "--json"]
-    done = corpus.winnow(*arguments, before=_WITHOUT_RIGHTS if case.permissions and os.geteuid() == 0 else ())
+    done = corpus.winnow(*arguments, before=WITHOUT_RIGHTS if case.permissions and os.geteuid() == 0 else ())
     line = corpus.add(Row(case.row, f"{arguments[0]}: {case.what}", f"exit {case.code}; {case.expected}"), done)
     line.observed = last_line(done.err) if done.code else ""
     line.must(done.code == case.code, f"exit {done.code}: {last_line(done.err)}")
@@ -317,6 +262,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--mixed", action="store_true", help="the mixed folder instead")
+    parser.add_argument("--audit", action="store_true", help="the audits instead; with --quick of a small folder")
     parser.add_argument("--files", type=int, default=1000, help="of the mixed folder")
     parser.add_argument("--epochs", type=int, help="of the mixed folder; by default winnow's own choice")
     parser.add_argument("--only", help="cases whose description holds this; no corpus of files")
@@ -325,14 +271,16 @@ def main() -> int:
     mixed = None
     with tempfile.TemporaryDirectory(prefix="winnow-hostile-") as folder:
         corpus = Corpus(Path(folder).resolve())
-        if options.mixed:
+        if options.audit:
+            hostile_audit.run_audits(corpus, quick=options.quick)
+        elif options.mixed:
             mixed = run_mixed(corpus, options.files, options.epochs)
         elif options.only is None:
             run_files(corpus, ["photos"] if options.quick else ["photos", "table.csv", "table.parquet"])
         seen: set[int] = set()
-        for number, case in enumerate(() if options.mixed else hostile_cases.CASES):
+        for number, case in enumerate(() if options.mixed or options.audit else hostile_cases.CASES):
             wanted = options.only is None or options.only in f"{case.row} {case.what}"
-            if case.permissions and os.geteuid() == 0 and not shutil.which(_WITHOUT_RIGHTS[0]):
+            if case.permissions and os.geteuid() == 0 and not shutil.which(WITHOUT_RIGHTS[0]):
                 print(f"{case.row:>3} not tried: {case.what} (an administrator may read everything, no setpriv here)")
             elif wanted and not (options.quick and case.row in seen):
                 run_case(corpus, number, case)
@@ -343,12 +291,17 @@ def main() -> int:
     failed = [row for row in rows if row.wrong]
     print(f"{len(rows)} lines, {len(failed)} failed")
     if options.write:
-        record = RESULTS / "hostile.json"
+        name = "hostile-audit" if options.audit else "hostile"
+        record = RESULTS / f"{name}.json"
         content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {"rows": [], "mixed": None}
         content |= {"mixed": mixed} if options.mixed else {"rows": [asdict(row) for row in rows]}
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        page = markdown([Row(**row) for row in content["rows"]], content["mixed"])
-        (RESULTS / "hostile.md").write_text(page, encoding="utf-8")
+        page = markdown(
+            [Row(**row) for row in content["rows"]],
+            content["mixed"],
+            title="Hostile files, audited" if options.audit else TITLE,
+        )
+        (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
     return 1 if failed else 0
 
 

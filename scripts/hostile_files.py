@@ -183,10 +183,11 @@ def _metadata(pixels: np.ndarray) -> Iterator[Item]:
         exif[0x0112] = tag
         turned = image.transpose(turns[tag]) if tag in turns else image
         yield Item(10, f"turned-{tag}.png", encoded(turned, "PNG", exif=exif), USED, same_as="upright")
-    yield Item(11, "bad-exif.jpg", encoded(image, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), USED)
+    broken = "broken-metadata"
+    yield Item(11, "bad-exif.jpg", encoded(image, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), USED, broken)
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta tiff:Orientation='ninety'")
-    yield Item(11, "bad-xmp.png", encoded(image, "PNG", pnginfo=info), USED)
+    yield Item(11, "bad-xmp.png", encoded(image, "PNG", pnginfo=info), USED, broken)
 
 
 def _odd_shapes(chance: np.random.Generator, pixels: np.ndarray) -> Iterator[Item]:

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 300
+TITLE = "The hostile corpus"
+_RIGHTS = "-dac_override,-dac_read_search"
+WITHOUT_RIGHTS = ("setpriv", f"--inh-caps={_RIGHTS}", f"--bounding-set={_RIGHTS}")
+"""Takes from an administrator the right to read what nobody may read."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def fingerprint(folder: Path) -> dict[bytes, str]:
     return found
 
 
-def markdown(rows: Sequence[Row], mixed: dict[str, Any] | None) -> str:
+def markdown(rows: Sequence[Row], mixed: dict[str, Any] | None, title: str = TITLE) -> str:
     """The table as a page."""
     from datetime import date
 
@@ -155,7 +159,7 @@ def markdown(rows: Sequence[Row], mixed: dict[str, Any] | None) -> str:
 
     failed = sum(bool(row.wrong) for row in rows)
     lines = [
-        "# The hostile corpus",
+        f"# {title}",
         "",
         f"Made and run by `scripts/hostile_corpus.py` with winnow {__version__} on {date.today().isoformat()}: "
         f"{len(rows)} lines, {len(rows) - failed} survived. Row numbers are those of the fault table; 0 stands for a "
