@@ -21,7 +21,7 @@ from winnow.errors import InputError
 from winnow.output_folder import OutputFolder
 
 SCHEMA_VERSION = 1
-READING = frozenset(inspect.signature(open_source).parameters) - {"data", "progress", "class_names"}
+READING = frozenset(inspect.signature(open_source).parameters) - {"data", "progress"}
 """What a record says about how a collection was opened."""
 LABELS, FINDINGS, QUARANTINE = "labels.parquet", "findings.parquet", "quarantine.parquet"
 SUMMARY, SOURCE, BLIND, REPORT = "summary.json", "source.json", "blind.csv", "report.html"
@@ -106,7 +106,8 @@ def source_record(source: Source, data_settings: Mapping[str, Any]) -> dict[str,
     return {
         "schema_version": SCHEMA_VERSION,
         "address": absolute(source.address),
-        "settings": {**data_settings} | ({"test": absolute(test)} if test else {}),
+        "settings": {**data_settings, **(source.opened or {})} | ({"test": absolute(test)} if test else {}),
+        "can_be_opened": source.opened is not None,
         "num_images": len(source),
         "fingerprint": fingerprint(source),
     }
@@ -119,6 +120,7 @@ def opened_again(folder: Path) -> Source:
         InputError: the folder holds no audit, or the collection is no longer the one that was audited.
     """
     record = read_source_record(folder)
+    refuse_made(record, folder)
     known = {name: value for name, value in record["settings"].items() if name in READING and value is not None}
     source = open_source(record["address"], **known)
     if fingerprint(source) != record["fingerprint"]:
@@ -127,6 +129,19 @@ def opened_again(folder: Path) -> Source:
             "audit it anew"
         )
     return source
+
+
+def refuse_made(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuses an audit of images that no address leads to.
+
+    Raises:
+        InputError: so it is.
+    """
+    if not record.get("can_be_opened", True):
+        raise InputError(
+            f"{folder} is an audit of a source that was put together in Python: {record['address']} alone does not "
+            "give its images; audit what winnow.open_source returns, or take labels.parquet as it is"
+        )
 
 
 def fingerprint(source: Source) -> str:

@@ -113,7 +113,14 @@ def open_with_test(
     both = [name for name in DATA_SETTINGS if name not in (*_OF_DATA_ALONE, *_OF_TEST_ALONE)]
     reading = {name: settings[name] for name in both} | {"progress": fetching}
     alone = {name: settings[name] for name in _OF_DATA_ALONE}
-    source = open_source(data, unlabelled_ok=unlabelled_ok, class_names=class_names, **alone, **reading)
+    source = open_source(
+        data,
+        unlabelled_ok=unlabelled_ok,
+        class_names=class_names,
+        known_classes_only=class_names is not None,
+        **alone,
+        **reading,
+    )
     if settings["test"] is None:
         return source, None
     return source, open_test(settings["test"], source, label_column=settings["test_label_column"], **reading)

@@ -160,10 +160,11 @@ def open_folder(root: Path | RemotePlace, reading: Reading) -> Source:
     found_names = dict.fromkeys(label for label in labels_of.values() if label is not None)
     names = tuple(reading.class_names or (sorted_names(found_names) if label_map.new_names else found_names))
     unknown = [shown[name] for name, files in images.items() if files and labels_of[name] not in (None, *names)]
-    if unknown and labels_needed:
+    if unknown and (labels_needed or reading.known_classes_only):
         raise InputError(
             f"{root}: {len(unknown)} folders name no known class: {', '.join(map(repr, unknown[:10]))}; "
-            f"known are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+            f"known are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}; "
+            "rename them, or say what they are: --map-labels"
         )
     places = {name: index for index, name in enumerate(names)}
     paths = [path for files in images.values() for path in files]

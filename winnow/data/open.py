@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -14,9 +15,9 @@ from winnow.data.decode import MAX_PIXELS, Limits
 from winnow.data.folder import open_folder
 from winnow.data.hugging_face import PREFIX, is_saved, open_hub, open_saved, parquet_files
 from winnow.data.label_map import LabelMap
-from winnow.data.places import LocalPlace, RemotePlace, is_address, is_pattern, places, remote_place
+from winnow.data.places import LocalPlace, RemotePlace, absolute, is_address, is_pattern, places, remote_place
 from winnow.data.reading import Reading
-from winnow.data.rows import limited_rows, subset, with_unlabelled
+from winnow.data.rows import as_classes, limited_rows, subset, with_unlabelled
 from winnow.data.source import Source
 from winnow.data.table import TABLES, MissingColumn, open_columns, table_source
 from winnow.data.verified import verified_by_table
@@ -42,6 +43,7 @@ def open_source(
     allow_truncated: bool = False,
     follow_links: bool = False,
     unlabelled_ok: bool = False,
+    known_classes_only: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Source:
     """Open a collection of images with labels. Pictures are read later; labels are checked now.
@@ -68,6 +70,8 @@ def open_source(
         allow_truncated: use what can be decoded of cut-off pictures.
         follow_links: let links lead out of a folder.
         unlabelled_ok: accept data without labels, as for predictions; every image is then unlabelled.
+        known_classes_only: with `unlabelled_ok`, refuse sub-folders that are named like none of `class_names`; by
+            default their images are unlabelled.
         progress: hears of a download: what is fetched, bytes done, bytes in all.
 
     Raises:
@@ -80,6 +84,7 @@ def open_source(
         raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
     if label_separator == "":
         raise UsageError("--label-separator is empty; write what stands between two classes, such as ';'")
+    opened = _as_asked(locals())
     reading = Reading(
         label_column=label_column,
         clean_label_column=clean_label_column,
@@ -92,6 +97,7 @@ def open_source(
         limits=Limits(max_pixels, allow_truncated),
         follow_links=follow_links,
         unlabelled_ok=unlabelled_ok,
+        known_classes_only=known_classes_only,
         root=Path(root) if root else None,
         download=download,
         progress=progress,
@@ -113,7 +119,23 @@ def open_source(
             progress=progress,
         )
         source = with_unlabelled(source, _opened(str(unlabelled), alone))
-    return source
+    return replace(source, opened=opened)
+
+
+def _as_asked(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `open_source` that are not the default, such that JSON keeps them and any folder is left."""
+    parameters = inspect.signature(open_source).parameters
+    found = {name: value for name, value in asked.items() if value != parameters[name].default}
+    del found["data"]
+    found.pop("progress", None)
+    for name in ("verified", "unlabelled", "map_labels", "root"):
+        if isinstance(found.get(name), str | Path):
+            found[name] = absolute(str(found[name]))
+    if "class_names" in found:
+        found["class_names"] = list(found["class_names"])
+    if isinstance(found.get("map_labels"), Mapping):
+        found["map_labels"] = dict(found["map_labels"])
+    return found
 
 
 def open_test(
@@ -163,12 +185,8 @@ def _opened(data: str, reading: Reading) -> Source:
     """Any kind of DATA, by its name and by what lies there."""
     if data in builtin_names():
         source = open_builtin(data, reading)
-        if (
-            not (reading.ignore_labels or reading.class_names is None)
-            and tuple(reading.class_names) != source.class_names
-        ):
-            raise InputError(f"{data}: its classes ({_few(source.class_names)}) are not {_few(reading.class_names)}")
-        return source
+        known = None if reading.ignore_labels else reading.class_names
+        return source if known is None else as_classes(source, known)
     if data.startswith(PREFIX) and not data.startswith(f"{PREFIX}//"):
         return open_hub(data, reading)
     if is_address(data):
@@ -223,15 +241,8 @@ def _with_test(source: Source, reading: Reading) -> Source:
     address = source.test_address
     if source.test is not None or address is None:
         return source
-    alike = reading.of_test_set()
-
-    def test() -> Source:
-        found = _opened(address, alike)
-        if found.class_names != source.class_names:
-            raise InputError(f"{source.address}: its test set {address} has other classes")
-        return found
-
-    return replace(source, test=test)
+    alike = replace(reading.of_test_set(), class_names=source.class_names)
+    return replace(source, test=lambda: _opened(address, alike))
 
 
 def _not_there(data: str, path: Path) -> InputError:
@@ -241,7 +252,3 @@ def _not_there(data: str, path: Path) -> InputError:
         advice = f"; did you mean {path.parent / near[0]}?" if near else ""
         return InputError(f"{data}: no such file or folder{advice}")
     return unknown_builtin(data)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

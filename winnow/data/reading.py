@@ -30,6 +30,7 @@ class Reading:
         limits: what pictures may be.
         follow_links: whether links may lead out of a folder.
         unlabelled_ok: accept data without labels: every image is then unlabelled.
+        known_classes_only: refuse sub-folders that name none of `class_names`, even where labels may be missing.
         ignore_labels: take every image as unlabelled, whatever its labels.
         root: where the files of built-in collections lie; None asks the environment variable WINNOW_DATA.
         download: whether what is missing may be fetched.
@@ -47,6 +48,7 @@ class Reading:
     limits: Limits = field(default_factory=Limits)
     follow_links: bool = False
     unlabelled_ok: bool = False
+    known_classes_only: bool = False
     ignore_labels: bool = False
     root: Path | None = None
     download: bool = False

@@ -10,7 +10,7 @@ import numpy as np
 
 from winnow.data.pictures import JoinedPictures, StoredPictures
 from winnow.data.randomness import stream_key, text_keys
-from winnow.data.source import Source
+from winnow.data.source import UNLABELLED, Source
 from winnow.errors import InputError
 from winnow.labels.truth import CleanLabels
 
@@ -37,6 +37,7 @@ def subset(source: Source, rows: np.ndarray) -> Source:
         clean_labels=source.clean_labels.take(rows) if source.clean_labels is not None else None,
         verified=source.verified[rows] if source.verified is not None else None,
         other_labels=other_labels if others else None,
+        opened=None,
     )
 
 
@@ -60,6 +61,45 @@ def of_classes(source: Source, class_names: Sequence[str]) -> Source:
         noisy_labels=new[part.noisy_labels],
         clean_labels=part.clean_labels.among(old) if part.clean_labels is not None else None,
         other_labels=None,
+    )
+
+
+def as_classes(source: Source, class_names: Sequence[str]) -> Source:
+    """The same images with the classes of another source: labels keep their names and take those places.
+
+    Args:
+        source: may lack some of the classes, or have them in another order.
+        class_names: the classes to be, in index order.
+
+    Raises:
+        InputError: an image carries a label that is not among them, or may have several labels.
+    """
+    if tuple(class_names) == source.class_names:
+        return source
+    if source.is_multilabel:
+        raise InputError(f"{source.address}: its classes ({_few(source.class_names)}) are not {_few(class_names)}")
+    places = {name: place for place, name in enumerate(class_names)}
+    new = np.array([places.get(name, UNLABELLED) for name in source.class_names], dtype=np.int64)
+    named = np.bincount(source.noisy_labels[source.noisy_labels >= 0], minlength=source.num_classes) > 0
+    unknown = [name for name, used, place in zip(source.class_names, named, new, strict=True) if used and place < 0]
+    if unknown:
+        raise InputError(
+            f"{source.address}: {len(unknown)} of its classes are unknown here: {', '.join(map(repr, unknown[:10]))}; "
+            f"known are {_few(class_names)}"
+        )
+
+    def renumbered(labels: np.ndarray) -> np.ndarray:
+        return np.where(labels >= 0, new[labels.clip(0)], labels)
+
+    others, test = source.other_labels, source.test
+    return replace(
+        source,
+        class_names=tuple(class_names),
+        noisy_labels=renumbered(source.noisy_labels),
+        clean_labels=source.clean_labels.renumbered(new) if source.clean_labels is not None else None,
+        other_labels=(lambda: {name: renumbered(labels) for name, labels in others().items()}) if others else None,
+        test=(lambda: as_classes(test(), class_names)) if test else None,
+        opened=None,
     )
 
 
@@ -109,4 +149,9 @@ def followed_by(source: Source, more: Source, prefix: str) -> Source:
         verified=verified,
         grey=source.grey and more.grey,
         other_labels=None,
+        opened=None,
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class Source:
         clean_label_column: where the truth was read.
         test_address: what opens the test set that belongs to it.
         other_labels: reads further label columns as class indices, for copies of the data; never to train on.
+        opened: the arguments of `open_source`, but for its defaults, that open these images once more; None where it
+            cannot, as they were put together otherwise.
     """
 
     address: str
@@ -91,6 +93,7 @@ class Source:
     clean_label_column: str | None = None
     test_address: str | None = None
     other_labels: Callable[[], Mapping[str, np.ndarray]] | None = None
+    opened: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

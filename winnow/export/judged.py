@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from winnow.audit.folder import READING, SOURCE, read_source_record
+from winnow.audit.folder import READING, SOURCE, read_source_record, refuse_made
 from winnow.data.folder import printable
 from winnow.data.open import open_source
 from winnow.data.source import Source, first_line
@@ -111,6 +111,7 @@ def _record(folder: Path) -> tuple[str, Mapping[str, Any]]:
     run = folder / "config.toml"
     if (folder / SOURCE).is_file():
         record = read_source_record(folder)
+        refuse_made(record, folder)
         return record["address"], record["settings"]
     try:
         if run.is_file():

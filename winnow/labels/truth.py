@@ -38,6 +38,11 @@ class CleanLabels:
         """The truth where only some classes are left, by their indices, in that order: others' images are foreign."""
         new = np.full(max(self.__labels.max(initial=-1), classes.max(initial=-1)) + 1, FOREIGN)
         new[classes] = np.arange(len(classes))
+        return self.renumbered(new)
+
+    def renumbered(self, new: np.ndarray) -> CleanLabels:
+        """The truth where every class has a new index; one below 0 makes its images foreign."""
+        new = np.where(new < 0, FOREIGN, new)
         return CleanLabels(np.where(self.__labels >= 0, new[self.__labels.clip(0)], self.__labels))
 
     def followed_by(self, more: CleanLabels) -> CleanLabels:
