@@ -67,7 +67,7 @@ class OutputFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self.close()
 
     def _is_for_us(self) -> bool:

@@ -13,9 +13,10 @@ def test_findings_on_new_rows_count_from_zero_and_name_earlier_copies():
     found = Found(
         "near_duplicate",
         np.array([5, 1, 4, 6]),
-        np.array([0.9, 0.9, 0.8, 0.7]),
+        np.full(4, np.nan),
         ["like another", "like another", "like another", "like another"],
         np.array([1, 5, 6, 4]),
+        np.array([0.9, 0.9, 0.8, 0.7]),
     )
 
     new = found_since(found, 4, ["a", "b", "c", "d"])
@@ -24,7 +25,9 @@ def test_findings_on_new_rows_count_from_zero_and_name_earlier_copies():
     assert new.others is not None
     assert new.others.tolist() == [-1, 2, 0]
     assert new.reasons == ["like another (with b of the earlier audit)", "like another", "like another"]
-    assert new.probability.tolist() == [0.9, 0.8, 0.7]
+    assert new.similarity is not None
+    assert new.similarity.tolist() == [0.9, 0.8, 0.7]
+    assert np.isnan(new.probability).all()
 
 
 def test_leaks_keep_the_rows_of_the_test_set():

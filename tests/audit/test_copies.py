@@ -60,8 +60,24 @@ def test_exact_and_near_copies_are_found_and_nothing_else(dirty):
     near = kinds["near_duplicate"]
     assert sorted(near.rows.tolist()) == list(range(410, 420))
     assert (near.others == near.rows - 400).all()
-    assert (near.probability > 0.95).all()
+    assert np.isnan(near.probability).all()
+    assert near.similarity is not None
+    assert ((near.similarity > 1 - copies.bound) & (near.similarity < 1)).all()
+    assert (np.diff(near.similarity) <= 0).all()
+    assert kinds["exact_duplicate"].similarity is None
     assert len(kinds["conflicting_duplicate"]) == 0
+
+
+def test_a_fainter_copy_is_less_similar():
+    images = digits(300)
+    likeness = []
+    for share in (0.02, 0.05, 0.1):
+        noise = np.random.default_rng(1).normal(0, 255 * share, images[5].shape)
+        near = by_kind(found_in(np.concatenate([images, (images[5:6] + noise).clip(0, 255).astype(np.uint8)])))
+        likeness.append(near["near_duplicate"].similarity.tolist())
+
+    assert [len(each) for each in likeness] == [1, 1, 1]
+    assert likeness[0] > likeness[1] > likeness[2]
 
 
 def test_the_order_of_images_does_not_matter(dirty):
@@ -161,5 +177,7 @@ def test_leaks_are_found_with_their_test_image():
     leaks = find_leaks(ArrayPixels(leaky), ArrayPixels(tests), facts=facts(leaky), test_facts=facts(tests))
 
     assert dict(zip(leaks.rows.tolist(), leaks.others.tolist(), strict=True)) == {300: 5, 301: 6, 302: 7}
-    assert np.isnan(leaks.probability[0])
-    assert leaks.probability[1] > 0.9
+    assert np.isnan(leaks.probability).all()
+    assert leaks.similarity is not None
+    assert np.isnan(leaks.similarity[0])  # the same pixels are a fact
+    assert 0.5 < leaks.similarity[2] <= leaks.similarity[1] < 1

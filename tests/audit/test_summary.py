@@ -44,6 +44,18 @@ def test_an_image_with_two_findings_is_one_image_and_facts_have_no_probability()
     assert numbers["num_issues"] == 2
     assert numbers["counts"] == {"wrong_label": 2, "unreadable": 1}
     assert numbers["likely_true"] == {"wrong_label": 0.75, "unreadable": None}
+    assert numbers["similarity"] == {}
+
+
+def test_the_likeness_of_near_copies_is_a_mean_without_those_that_are_a_fact():
+    nothing, likeness = np.full(3, np.nan), np.array([np.nan, 0.9, 0.8])
+    leaks = Found("test_leak", np.arange(3), nothing, [""] * 3, np.arange(3), likeness)
+    exact = Found("near_duplicate", np.arange(3), nothing, [""] * 3, np.arange(3), nothing)
+
+    numbers = found_numbers([leaks, exact])
+
+    assert numbers["similarity"] == {"test_leak": pytest.approx(0.85)}
+    assert numbers["likely_true"] == {"near_duplicate": None, "test_leak": None}
 
 
 def test_shares_of_classes_follow_the_joint_with_poisson_intervals():

@@ -10,7 +10,7 @@ from winnow.audit.tables import findings_table, reasons_by_row, rows_by_kind
 WRONG = Found("wrong_label", np.array([3, 1]), np.array([0.9, 0.6]), ["looks like b", "looks like c"])
 LEAK = Found("test_leak", np.array([1]), np.array([0.99]), ["a copy of a test image"], np.array([0]))
 BROKEN = Found("unreadable", np.array([2]), np.array([np.nan]), ["empty: the file has no bytes"])
-COPY = Found("near_duplicate", np.array([0, 3]), np.array([0.98, 0.98]), ["x", "y"], np.array([3, 0]))
+COPY = Found("near_duplicate", np.array([0, 3]), np.full(2, np.nan), ["x", "y"], np.array([3, 0]), np.array([0.9, 0.5]))
 NOTHING = Found("outlier", np.empty(0, np.int64), np.empty(0), [])
 ALL = [BROKEN, LEAK, COPY, NOTHING, WRONG]
 
@@ -48,6 +48,14 @@ def test_facts_have_no_probability_and_only_wrong_labels_a_suggestion():
     assert by_kind["test_leak"]["suggested_label"] is None
     assert by_kind["unreadable"]["given_label"] is None
     assert by_kind["near_duplicate"]["group"] == 7
+
+
+def test_near_copies_have_a_similarity_in_place_of_a_probability():
+    rows = [row for row in table().to_pylist() if row["kind"] == "near_duplicate"]
+
+    assert [row["probability"] for row in rows] == [None, None]
+    assert [row["similarity"] for row in rows] == [np.float32(0.9), 0.5]
+    assert {row["similarity"] for row in table().to_pylist() if row["kind"] != "near_duplicate"} == {None}
 
 
 def test_the_other_image_is_one_of_the_test_set_for_leaks_alone():

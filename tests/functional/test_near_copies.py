@@ -95,6 +95,5 @@ def test_the_bound_is_where_so_many_are_expected():
     law = Chance(1000, 2.0)
 
     assert law.bound(0.1) == pytest.approx(0.01)  # 1000 x .01^2 = .1
-    assert law.expected(np.array([0.01])) == pytest.approx([0.1])
     assert Chance(0, 0.0).bound(1.0) == 0
     assert Chance(10, 2.0).bound(100.0) == 1

@@ -15,7 +15,9 @@ from winnow.audit.findings import KINDS
 from winnow.labels.table import labels_table, write_table
 
 Entry = tuple[int, int, float, str]
-"""Row, other row or -1, probability or NaN, reason."""
+"""Row, other row or -1, probability (similarity of near copies) or NaN, reason."""
+
+ALIKE = ("near_duplicate", "test_leak")
 
 FINDINGS = pa.schema(
     {
@@ -23,6 +25,7 @@ FINDINGS = pa.schema(
         "row": pa.int64(),
         "id": pa.string(),
         "probability": pa.float32(),
+        "similarity": pa.float32(),
         "reason": pa.string(),
         "given_label": pa.int64(),
         "suggested_label": pa.int64(),
@@ -82,14 +85,16 @@ def write_audit(
     }
     rows = []
     for kind in KINDS:
-        for row, other, probability, reason in entries.get(kind, ()):
+        for row, other, value, reason in entries.get(kind, ()):
+            stated = None if np.isnan(value) else value
             alone = several or kind == "unreadable"
             rows.append(
                 {
                     "kind": kind,
                     "row": row,
                     "id": ids[row],
-                    "probability": None if np.isnan(probability) else probability,
+                    "probability": None if kind in ALIKE else stated,
+                    "similarity": stated if kind in ALIKE else None,
                     "reason": reason,
                     "given_label": None if alone or given[row] < 0 else int(given[row]),
                     "suggested_label": int(suggested[row]) if kind == "wrong_label" and not several else None,
@@ -124,7 +129,9 @@ def write_audit(
         "unlabelled": 0 if several else int((given < 0).sum()) - len(unreadable),
     }
     known = {kind: [e[2] for e in some if not np.isnan(e[2])] for kind, some in entries.items()}
-    summary["likely_true"] = {kind: float(np.mean(v)) if v else None for kind, v in known.items() if entries[kind]}
+    means = {kind: float(np.mean(v)) if v else None for kind, v in known.items() if entries[kind]}
+    summary["likely_true"] = {kind: None if kind in ALIKE else mean for kind, mean in means.items()}
+    summary["similarity"] = {kind: mean for kind, mean in means.items() if kind in ALIKE and mean is not None}
     doubt = 1 - quality[np.isfinite(quality)]
     rate = float(doubt.mean()) if len(doubt) else None
     summary["estimated_noise_rate"] = rate

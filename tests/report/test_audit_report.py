@@ -350,6 +350,7 @@ def test_a_million_rows_stay_under_five_megabytes(tmp_path, read):
         "row": rows,
         "id": ids,
         "probability": quality,
+        "similarity": quality,
         "reason": ids,
         "suggested_label": given,
         "other_row": pa.array(np.arange(number)[::-1]),

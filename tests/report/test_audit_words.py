@@ -17,7 +17,8 @@ PHOTOS = {
     "num_flagged": 3412,
     "num_issues": 3600,
     "counts": {"near_duplicate": 210, "wrong_label": 3412, "unreadable": 41},
-    "likely_true": {"wrong_label": 0.87, "near_duplicate": 0.98, "unreadable": None},
+    "likely_true": {"wrong_label": 0.87, "near_duplicate": None, "unreadable": None},
+    "similarity": {"near_duplicate": 0.94},
     "estimated_noise_rate": 0.081,
     "estimated_noise_rate_interval": [0.074, 0.089],
 }
@@ -38,7 +39,7 @@ def test_the_terminal_says_answer_table_and_what_cannot_be_seen():
         "About 3,900 of 48,128 labels look wrong: 8.1 % (interval 7.4 to 8.9).",
         "  finding            images   likely true   for example",
         "  wrong_label         3,412          87 %   cat/00412.jpg looks like dog",
-        "  near_duplicate        210          98 %",
+        "  near_duplicate        210    94 % alike",
         "  unreadable             41         exact   car/zero.jpg: empty",
         "Mistakes that everyone makes alike cannot be seen here: --blind 60 checks.",
     ]

@@ -79,5 +79,10 @@ def found_since(found: Found, first: int, ids: Sequence[str]) -> Found:
     elif others is not None:
         others = others[kept]
     return replace(
-        found, rows=found.rows[kept] - first, probability=found.probability[kept], reasons=reasons, others=others
+        found,
+        rows=found.rows[kept] - first,
+        probability=found.probability[kept],
+        reasons=reasons,
+        others=others,
+        similarity=None if found.similarity is None else found.similarity[kept],
     )

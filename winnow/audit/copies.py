@@ -2,7 +2,8 @@
 
 Exact copies have the same bytes, or the same size and pixels. Near copies are found by how much more alike they are
 than unrelated images of the same collection (see `functional.near_copies`), so digits and photographs need no
-thresholds of their own; colours must agree besides.
+thresholds of their own; colours must agree besides. A near copy has a similarity and no probability: chance makes
+hardly any, but pictures of one scene may lie as near, and how many of those there are no collection tells.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from winnow.functional.hashing import (
     resampling,
     thumbnails,
 )
-from winnow.functional.near_copies import Chance, Nearest, chance, nearest, scales
+from winnow.functional.near_copies import Nearest, chance, nearest, scales
 
 FALSE_PAIRS = 0.05
 """Unrelated pairs that are expected among all near copies."""
@@ -133,16 +134,14 @@ def find_leaks(
     rows = np.flatnonzero(test_row >= 0)
     rows = rows[np.argsort(ratio[rows], kind="stable")]
     is_exact = ratio[rows] < 0
-    probability = np.full(len(rows), np.nan)
-    if not is_exact.all():
-        probability[~is_exact] = _probability(ratio[rows[~is_exact]], by_chance)
     reasons = [
         "The same picture is in the test set."
         if exact
         else f"Nearly the same picture is in the test set: {_distance_sentence(ratio[row], bound)}"
         for row, exact in zip(rows, is_exact, strict=True)
     ]
-    return Found("test_leak", rows, probability, reasons, test_row[rows])
+    similarity = np.where(is_exact, np.nan, 1 - ratio[rows])
+    return Found("test_leak", rows, np.full(len(rows), np.nan), reasons, test_row[rows], similarity)
 
 
 @dataclass(frozen=True)
@@ -152,14 +151,12 @@ class _Near:
     Attributes:
         left, right: rows, left < right.
         ratio: their distance over that of unrelated neighbours.
-        probability: that they are copies.
         mirrored: whether one is the other's mirrored image.
     """
 
     left: Int[np.ndarray, " pairs"]
     right: Int[np.ndarray, " pairs"]
     ratio: Float[np.ndarray, " pairs"]
-    probability: Float[np.ndarray, " pairs"]
     mirrored: Bool[np.ndarray, " pairs"]
 
 
@@ -197,8 +194,7 @@ def _near_pairs(images: Pixels, distinct: Int[np.ndarray, " m"], mirrored: bool)
     order = order[agree[order]]
     _, place = np.unique(np.stack([left[order], right[order]]), axis=1, return_index=True)
     kept = order[place]
-    probability = _probability(ratio[kept], by_chance)
-    return _Near(left[kept], right[kept], ratio[kept], probability, is_mirrored[kept]), bound
+    return _Near(left[kept], right[kept], ratio[kept], is_mirrored[kept]), bound
 
 
 def _within(
@@ -273,20 +269,15 @@ def _near_found(group: Int[np.ndarray, " n"], same: Int[np.ndarray, " n"], near:
     return Found(
         "near_duplicate",
         np.array(rows, dtype=np.int64),
-        near.probability[np.array(pairs, dtype=np.int64)],
+        np.full(len(rows), np.nan),
         reasons,
         group[np.array(rows, dtype=np.int64)],
+        1 - near.ratio[np.array(pairs, dtype=np.int64)],
     )
 
 
 def _distance_sentence(ratio: float, bound: float) -> str:
     return f"it differs {ratio:.1%} as much as unrelated neighbours do (copies: below {bound:.1%})."
-
-
-def _probability(ratio: Float[np.ndarray, " pairs"], by_chance: Chance) -> Float[np.ndarray, " pairs"]:
-    """One less the share of unrelated pairs that is expected among those at most as far apart."""
-    at_most = np.searchsorted(np.sort(ratio), ratio, side="right")
-    return np.clip(1 - by_chance.expected(ratio) / np.maximum(at_most, 1), 0, 1)
 
 
 def _looks(mirrored: bool) -> tuple[list[Window], list[Window]]:

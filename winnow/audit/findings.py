@@ -65,10 +65,14 @@ class Found:
     Attributes:
         kind: one of `KINDS`.
         rows: the images.
-        probability: that the finding is true; NaN where it is a fact, such as equal bytes.
+        probability: that the finding is true; NaN where it is a fact, such as equal bytes, or where there is only a
+            `similarity`.
         reasons: one sentence an image, without its name.
         others: another image that each is about (the copy; for `test_leak` a row of the test set), -1 = none; None
             where the kind knows no other image.
+        similarity: of near copies: 1 alike in every pixel, 0 as unlike as unrelated neighbours in the collection; NaN
+            for a fact, None where nothing is a matter of likeness. It is no probability: whether look-alikes are
+            copies or the same thing seen twice depends on how the pictures were made.
     """
 
     kind: str
@@ -76,6 +80,7 @@ class Found:
     probability: Float[np.ndarray, " m"]
     reasons: Sequence[str]
     others: Int[np.ndarray, " m"] | None = None
+    similarity: Float[np.ndarray, " m"] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

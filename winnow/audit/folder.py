@@ -36,7 +36,7 @@ class AuditFolder(OutputFolder):
     what = "an audit"
     files = frozenset({SOURCE, LABELS, FINDINGS, QUARANTINE, BLIND, SUMMARY, REPORT})
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             # Whoever stops the report wants nothing of it, and the same command to begin anew.
             (self.path / self.mark).unlink(missing_ok=True)

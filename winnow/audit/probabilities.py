@@ -101,10 +101,9 @@ def checked_labels(labels: ArrayLike, num: int, num_classes: int) -> np.ndarray:
         InvalidInput: they are not `num` numbers from 0 to `num_classes` - 1.
     """
     values = _array(labels, "labels")
-    mask = np.ma.getmask(labels)
-    if mask is not np.ma.nomask and values.shape == mask.shape:
+    if (hidden := _hidden(labels)) is not None:
         values = values.astype(object)
-        values[mask] = None  # what lies under a mask may be anything
+        values[hidden] = None  # what lies under a mask may be anything
     if values.ndim != 1 or len(values) != num:
         raise InvalidInput(f"labels: shape {values.shape} for {num:,} rows of pred_probs; one label a row is needed")
     if values.dtype.kind in "iub":
@@ -160,10 +159,16 @@ def _numbers(pred_probs: ArrayLike) -> np.ndarray:
         )
     if probs.dtype.kind not in "fiub":
         raise InvalidInput(f"pred_probs: numbers are needed, got {probs.dtype}")
-    mask = np.ma.getmask(pred_probs)
-    if mask is not np.ma.nomask:
-        _refuse(mask.any(axis=1), "masked values; leave these rows out, or fill them with what the model said")
+    if (hidden := _hidden(pred_probs)) is not None:
+        _refuse(hidden.any(axis=1), "masked values; leave these rows out, or fill them with what the model said")
     return probs
+
+
+def _hidden(values: ArrayLike) -> np.ndarray | None:
+    """What a masked array hides, in its shape; None if it is nothing."""
+    if not (isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values)):
+        return None
+    return np.asarray(np.ma.getmaskarray(values))
 
 
 def _array(values: ArrayLike, name: str) -> np.ndarray:

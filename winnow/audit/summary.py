@@ -18,13 +18,20 @@ _SHOWN_CONFUSIONS = 50
 
 
 def found_numbers(found: Sequence[Found]) -> dict[str, Any]:
-    """Images with any finding, how many findings of each kind, and the share of them that is likely to be true."""
+    """Images with any finding, how many findings of each kind, the share of them that is likely to be true where a
+    probability is stated, and their mean similarity where only that is."""
     parts = by_importance(found)
     rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
     return {
         "num_issues": len(np.unique(rows)),
         "counts": {part.kind: len(part) for part in parts},
         "likely_true": {part.kind: _mean(part.probability) for part in parts},
+        "similarity": {
+            part.kind: mean
+            for part in parts
+            if part.similarity is not None
+            if (mean := _mean(part.similarity)) is not None
+        },
     }
 
 

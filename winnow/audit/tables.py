@@ -60,6 +60,8 @@ def findings_table(
     ]
     other = np.concatenate([np.empty(0, np.int64), *others])
     probability = np.concatenate([np.empty(0), *(part.probability for part in parts)]).astype(np.float32)
+    alike = [np.full(len(part), np.nan) if part.similarity is None else part.similarity for part in parts]
+    similarity = np.concatenate([np.empty(0), *alike]).astype(np.float32)
     names = np.array([part.kind for part in parts], dtype=object)
     is_leak = names[kind] == "test_leak" if len(parts) else np.empty(0, dtype=bool)
     other_ids = [
@@ -73,6 +75,7 @@ def findings_table(
             "row": pa.array(rows),
             "id": pa.array([ids[row] for row in rows], pa.string()),
             "probability": pa.array(probability, mask=np.isnan(probability)),
+            "similarity": pa.array(similarity, mask=np.isnan(similarity)),
             "reason": pa.array([printable(text) for part in parts for text in part.reasons], pa.string()),
             "given_label": index_column(given_label[rows]),
             "suggested_label": index_column(suggested),

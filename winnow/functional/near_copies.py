@@ -98,12 +98,10 @@ class Chance:
     trials: int
     dimensions: float
 
-    def expected(self, ratio: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:
-        """Expected number of unrelated pairs of at most a ratio of distance to scale."""
-        return np.asarray(self.trials * ratio**self.dimensions, dtype=np.float64)
-
     def bound(self, false_pairs: float) -> float:
-        """The ratio below which so many unrelated pairs are expected; 0 where there are too few points to tell."""
+        """The ratio t below which so many unrelated pairs are expected, trials * t^m of them; 0 where there are too
+        few points to tell.
+        """
         if self.dimensions <= 0:
             return 0.0
         return float(min(false_pairs / self.trials, 1.0) ** (1 / self.dimensions))

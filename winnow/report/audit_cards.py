@@ -137,14 +137,19 @@ def _side(picture: Picture | None, row: int, name: str, given: list[str] | None,
 
 def _facts(found: KindFindings, place: int) -> list[tuple[str, str]]:
     probability, reason = float(found.probability[place]), found.text(place, "reason")
+    similarity = float(found.similarity[place])
     return [
-        ("likely true", words.percent(probability, 0) if words.known(probability) else "exact"),
+        ("similarity", words.percent(similarity))
+        if words.known(similarity)
+        else ("likely true", words.percent(probability, 0) if words.known(probability) else "exact"),
         *([("reason", words.short(reason, LONGEST_REASON))] if reason else []),
     ]
 
 
 def _caption(found: KindFindings, place: int) -> str:
-    probability = float(found.probability[place])
+    probability, similarity = float(found.probability[place]), float(found.similarity[place])
+    if words.known(similarity):
+        return f"{words.percent(similarity, 0)} alike"
     return f"likely: {words.percent(probability, 0)}" if words.known(probability) else "exact"
 
 

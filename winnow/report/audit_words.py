@@ -149,13 +149,15 @@ def next_step(summary: Summary, audit: Path) -> Next:
 
 
 def finding_rows(summary: Summary) -> list[tuple[str, str, str]]:
-    """The table of findings: kind, images, the share of them that is likely true or `exact`."""
-    likely = summary.get("likely_true") or {}
+    """The table of findings: kind, images, the share of them that is likely true, how alike they are, or `exact`."""
+    likely, alike = summary.get("likely_true") or {}, summary.get("similarity") or {}
 
     def share(kind: str) -> str:
         if kind not in likely:
             return words.NONE
-        return "exact" if likely[kind] is None else words.percent(likely[kind], 0)
+        if likely[kind] is not None:
+            return words.percent(likely[kind], 0)
+        return f"{words.percent(alike[kind], 0)} alike" if kind in alike else "exact"
 
     counts = summary.get("counts") or {}
     kinds = [*(kind for kind in MEANINGS if kind in counts), *(kind for kind in counts if kind not in MEANINGS)]

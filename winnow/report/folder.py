@@ -67,7 +67,8 @@ class KindFindings:
     Args:
         rows, others: the image and the one that it is about, -1 where there is none.
         suggested: the class that a wrong label looks like, -1 where there is none.
-        probability: that the finding is true; NaN where it is a fact.
+        probability: that the finding is true; NaN where it is a fact, or only a similarity is known.
+        similarity: of near copies, see `winnow.audit.findings.Found`; NaN elsewhere.
         groups: the duplicate group, -1 where there is none.
         texts: the columns `id`, `other_id` and `reason`, read one row at a time.
     """
@@ -76,6 +77,7 @@ class KindFindings:
     others: np.ndarray
     suggested: np.ndarray
     probability: np.ndarray
+    similarity: np.ndarray
     groups: np.ndarray
     texts: pa.Table
 
@@ -197,7 +199,18 @@ def read_findings(audit: Path) -> dict[str, KindFindings]:
         InputError: the table is missing, damaged or lacks a column.
     """
     path = audit / "findings.parquet"
-    columns = ["kind", "row", "id", "probability", "reason", "suggested_label", "other_row", "other_id", "group"]
+    columns = [
+        "kind",
+        "row",
+        "id",
+        "probability",
+        "similarity",
+        "reason",
+        "suggested_label",
+        "other_row",
+        "other_id",
+        "group",
+    ]
     try:
         table = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
@@ -215,6 +228,7 @@ def _of_kind(table: pa.Table) -> KindFindings:
         others=_whole(table, "other_row"),
         suggested=_whole(table, "suggested_label"),
         probability=_decimal(table, "probability"),
+        similarity=_decimal(table, "similarity"),
         groups=_whole(table, "group"),
         texts=table.select(["id", "other_id", "reason"]),
     )
