@@ -160,7 +160,9 @@ def _numbers(pred_probs: ArrayLike) -> np.ndarray:
     if probs.dtype.kind not in "fiub":
         raise InvalidInput(f"pred_probs: numbers are needed, got {probs.dtype}")
     if (hidden := _hidden(pred_probs)) is not None:
-        _refuse(hidden.any(axis=1), "masked values; leave these rows out, or fill them with what the model said")
+        _refuse(
+            np.asarray(hidden.any(axis=1)), "masked values; leave these rows out, or fill them with what the model said"
+        )
     return probs
 
 
