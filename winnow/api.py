@@ -15,7 +15,7 @@ from winnow.audit.embedding import from_run
 from winnow.audit.folder import AuditFolder, Findings, refuse_overwriting
 from winnow.audit.run import audit as _audit
 from winnow.audit.settings import AuditSettings
-from winnow.data.open import open_source, open_test
+from winnow.data.open import Arrays, open_source, open_test
 from winnow.data.source import Source
 from winnow.errors import InputError
 from winnow.report.audit import write_audit_report
@@ -31,11 +31,11 @@ __all__ = ["Findings", "Run", "audit", "fit", "open_source"]
 
 
 def fit(
-    source: Source | str | Path,
+    source: Source | str | Path | Arrays,
     method: str | None = None,
     *,
     out: str | Path | None = None,
-    test: Source | str | Path | None = None,
+    test: Source | str | Path | Arrays | None = None,
     model: str | None = None,
     weights: str | Path | None = None,
     freeze: bool = False,
@@ -58,7 +58,7 @@ def fit(
     """Trains an image classifier on noisy labels and says which labels it doubts.
 
     Args:
-        source: from `open_source`, or DATA itself.
+        source: from `open_source`, or what it opens: DATA, or arrays `{"x": images, "y": labels}`.
         method: a name of `winnow methods`, or `file.py:Class`; by default `winnow`, or `label-smoothing` where
             an image may have several classes.
         out: the run folder; a temporary one by default.
@@ -124,10 +124,10 @@ def fit(
 
 
 def audit(
-    source: Source | str | Path,
+    source: Source | str | Path | Arrays,
     *,
     out: str | Path | None = None,
-    test: Source | str | Path | None = None,
+    test: Source | str | Path | Arrays | None = None,
     annotators: Sequence[str] = (),
     weights: str | Path | None = None,
     model: str | None = None,
@@ -142,9 +142,9 @@ def audit(
     """Finds wrong labels, outliers, copies and broken files in a collection, without a trained model.
 
     Args:
-        source: from `open_source`, or DATA itself.
+        source: from `open_source`, or what it opens: DATA, or arrays `{"x": images, "y": labels}`.
         out: the folder of the audit; a temporary one by default.
-        test: images that must not be among those of the source, opened or DATA.
+        test: images that must not be among those of the source, opened or what `open_source` opens.
         annotators: label columns of several people; their consensus then stands for the given labels.
         weights: file of weights whose network gives the features; by default pixels, or a network trained here.
         model: the network of `weights`.

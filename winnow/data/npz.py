@@ -138,6 +138,13 @@ def npz_columns(file: Place, image: str | None) -> ArrayColumns:
     return ArrayColumns(str(file), columns, read, image, metadata, class_names)
 
 
+def array_columns(arrays: Mapping[str, Any], image: str | None) -> ArrayColumns:
+    """The arrays of a program, named as in an .npz: `x`, labels, and perhaps `class_names` and `id`."""
+    found = {str(name): np.asarray(values) for name, values in arrays.items()}
+    class_names = [str(name) for name in found.pop("class_names")] if "class_names" in found else None
+    return ArrayColumns("the arrays", list(found), found.__getitem__, image, class_names=class_names)
+
+
 @contextmanager
 def _archive(file: Place, what: str) -> Iterator[Any]:
     try:

@@ -15,6 +15,7 @@ from winnow.data.decode import MAX_PIXELS, Limits
 from winnow.data.folder import open_folder
 from winnow.data.hugging_face import PREFIX, is_saved, open_hub, open_saved, parquet_files
 from winnow.data.label_map import LabelMap
+from winnow.data.npz import array_columns
 from winnow.data.places import LocalPlace, RemotePlace, absolute, is_address, is_pattern, places, remote_place
 from winnow.data.reading import Reading
 from winnow.data.rows import as_classes, limited_rows, subset, with_unlabelled
@@ -23,9 +24,12 @@ from winnow.data.table import TABLES, MissingColumn, open_columns, table_source
 from winnow.data.verified import verified_by_table
 from winnow.errors import InputError, UsageError
 
+Arrays = Mapping[str, Any]
+"""Arrays named as in an .npz: `x` with the pictures, `y` with the labels, perhaps `class_names`, `id` and others."""
+
 
 def open_source(
-    data: str | Path,
+    data: str | Path | Arrays,
     *,
     label_column: str | None = None,
     clean_label_column: str | None = None,
@@ -51,7 +55,8 @@ def open_source(
     Args:
         data: a folder with one sub-folder per class, a .csv, .tsv, .jsonl, .parquet, .npz or .tar file, several
             .parquet or .tar files (`part-{000..003}.tar`), a saved Hugging Face dataset, `hf:NAME`, a built-in name, or
-            the address of one of these (`s3://bucket/photos.parquet`).
+            the address of one of these (`s3://bucket/photos.parquet`); or arrays as an .npz would hold them,
+            `{"x": images, "y": labels}`.
         label_column: where the labels stand; by default as the file says, else `label` (`y` in .npz).
         clean_label_column: where the truth stands; only evaluation sees it.
         label_separator: between the classes of an image, where a text names several (`cat;dog`).
@@ -84,7 +89,7 @@ def open_source(
         raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
     if label_separator == "":
         raise UsageError("--label-separator is empty; write what stands between two classes, such as ';'")
-    opened = _as_asked(locals())
+    opened = None if isinstance(data, Mapping) else _as_asked(locals())
     reading = Reading(
         label_column=label_column,
         clean_label_column=clean_label_column,
@@ -102,7 +107,10 @@ def open_source(
         download=download,
         progress=progress,
     )
-    source = _with_test(_opened(str(data), reading), reading)
+    if isinstance(data, Mapping):
+        source = table_source(array_columns(data, image_column), reading, "the arrays")
+    else:
+        source = _with_test(_opened(str(data), reading), reading)
     if verified is not None and source.verified is None:
         source = _verified_beside(source, str(verified), reading)
     if limit is not None and limit < len(source):
@@ -139,7 +147,7 @@ def _as_asked(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_test(
-    data: str | Path,
+    data: str | Path | Arrays,
     train: Source,
     *,
     label_column: str | None = None,
@@ -161,7 +169,7 @@ def open_test(
     def attempt(column: str | None) -> Source:
         return open_source(data, label_column=column, class_names=train.class_names, **reading)
 
-    if str(data) in builtin_names():
+    if not isinstance(data, Mapping) and str(data) in builtin_names():
         # `--test mnist` means its test images; its training images may be the ones that are trained on.
         whole = attempt(label_column)
         return whole.test() if whole.test else whole
