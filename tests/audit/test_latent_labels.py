@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from winnow.audit import latent_labels
-from winnow.audit.latent_labels import Account, Candidates, Destinations, ModelError, posterior
+from winnow.audit.latent_labels import Account, Candidates, Destinations, ModelError, Pairs, posterior
 
 
 def candidates(scores: np.ndarray, labels: np.ndarray, verified: np.ndarray | None = None) -> Candidates:
@@ -84,3 +84,20 @@ def test_verified_images_outweigh_the_disagreement_of_models():
     assert ModelError(8, 98).doubt == 1
     assert ModelError(8, 98, 0, 25).doubt == pytest.approx((20 / 45) ** 0.5)
     assert ModelError(8, 98, 0, 10**6).doubt == 0.5
+
+
+@pytest.mark.parametrize("classes", [2, 7, 40])
+def test_pairs_counted_in_a_table_are_those_found_by_sorting(monkeypatch, classes):
+    random = np.random.default_rng(classes)
+    columns = min(classes, 3)
+    rows = np.stack([random.permutation(classes)[:columns] for _ in range(50)])
+    labels = np.where(random.random(50) < 0.2, -1, rows[:, 0])
+    some = Candidates(
+        rows, np.zeros(rows.shape), np.where(labels >= 0, 0, -1), labels, labels >= 0, np.zeros(50, dtype=bool)
+    )
+    counted = Pairs.of(some, classes)
+    monkeypatch.setattr("winnow.audit.latent_labels._TABLE", 0)
+    found = Pairs.of(some, classes)
+    np.testing.assert_array_equal(counted.values, found.values)
+    np.testing.assert_array_equal(counted.member, found.member)
+    np.testing.assert_array_equal(counted.values[counted.member], rows * classes + np.maximum(labels, 0)[:, None])

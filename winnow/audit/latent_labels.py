@@ -40,6 +40,8 @@ _PRIOR_ROWS = 10.0
 _PRIOR_FLIPS = 2.0
 _LEAST_WEIGHT = 0.02
 _TINY = 1e-300
+_TABLE = 2**22
+"""Entries of a table that is worth more than sorting."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,31 @@ class Destinations:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """The (true class j, given label g) that candidates stand for.
+
+    Attributes:
+        values: j K + g of those that occur, sorted.
+        member: which of them each candidate is; without a label as if it were 0.
+    """
+
+    values: Int[np.ndarray, " pairs"]
+    member: Int[np.ndarray, "n columns"]
+
+    @classmethod
+    def of(cls, candidates: Candidates, num_classes: int) -> Pairs:
+        """Those of some pictures."""
+        every = candidates.classes * num_classes + np.maximum(candidates.labels, 0)[:, None]
+        if num_classes**2 > _TABLE:
+            values, member = np.unique(every, return_inverse=True)
+            return cls(values, member.reshape(every.shape))
+        # The same as sorting, for far less: a table of all pairs.
+        occurs = np.zeros(num_classes**2, dtype=bool)
+        occurs[every] = True
+        return cls(np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[every])
+
+
+@dataclass(frozen=True)
 class Account:
     """One account of the noise at one sharpness.
 
@@ -185,6 +212,9 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
         return Posterior(_certain(looks[int(np.argmin(away))], candidates), 0.0, 0.0)
     sample = np.sort(permutation(stream_key(seed, "audit/accounts"), known)[:_FITTED_ROWS])
     fitted = _fitted_accounts(candidates.of(sample), num_classes)
+    pairs = Pairs.of(candidates, num_classes)
+    learnt_from = candidates.of(known)
+    their_pairs = Pairs.of(learnt_from, num_classes)
     evidence = np.array([_evidence(account, len(sample), error) for account in fitted])
     weights = np.exp(evidence - evidence.max())
     weights = np.where(weights >= _LEAST_WEIGHT * weights.sum(), weights, 0)
@@ -194,8 +224,8 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
     for account, weight in zip(fitted, weights, strict=True):
         if weight:
             if len(sample) < len(known):
-                account = _fit(candidates.of(known), account, num_classes, steps=_LAST_STEPS)
-            found = _beliefs(candidates, account, account.destinations.of(_pairs(candidates, num_classes)))[0]
+                account = _fit(learnt_from, their_pairs, account, num_classes, steps=_LAST_STEPS)
+            found = _beliefs(candidates, account, account.destinations.of(pairs.values)[pairs.member])[0]
             rates.append(_rate(found, candidates))
             beliefs += weight * found
     mean = float(np.dot(weights[weights > 0], rates))
@@ -207,12 +237,13 @@ def posterior(candidates: Candidates, num_classes: int, error: ModelError, *, se
 
 def _fitted_accounts(candidates: Candidates, num_classes: int) -> list[Account]:
     fitted = []
+    pairs = Pairs.of(candidates, num_classes)
     for bins in (1, _BINS):
         before: Account | None = None
         # From the sharpest, where much noise is seen: a rate that has fallen to nothing hardly rises again.
         for sharpness in SHARPNESS[::-1]:
             start = _start(candidates, sharpness, bins, num_classes, before)
-            before = _fit(candidates, start, num_classes, steps=_STEPS if before is None else _STEPS // 2)
+            before = _fit(candidates, pairs, start, num_classes, steps=_STEPS if before is None else _STEPS // 2)
             fitted.append(before)
     return fitted
 
@@ -243,11 +274,6 @@ def _looks(scores: np.ndarray, sharpness: float) -> np.ndarray:
     values = sharpness * (scores - scores.max(axis=1, keepdims=True)).astype(np.float64)
     np.exp(values, out=values)
     return values / values.sum(axis=1, keepdims=True)
-
-
-def _pairs(candidates: Candidates, num_classes: int) -> np.ndarray:
-    """j K + given label for each candidate j; 0 without a label."""
-    return candidates.classes * num_classes + np.maximum(candidates.labels, 0)[:, None]
 
 
 def _unsureness(looks: np.ndarray) -> float:
@@ -296,14 +322,13 @@ def _certain(beliefs: np.ndarray, candidates: Candidates) -> np.ndarray:
     return beliefs
 
 
-def _fit(candidates: Candidates, account: Account, num_classes: int, *, steps: int) -> Account:
+def _fit(candidates: Candidates, pairs: Pairs, account: Account, num_classes: int, *, steps: int) -> Account:
     """Expectation maximisation at the account's sharpness."""
     judged = candidates.judged
     own = candidates.own[judged]
     labels, classes = candidates.labels[judged], candidates.classes[judged]
-    pairs, member = np.unique(_pairs(candidates, num_classes), return_inverse=True)
-    member = member.reshape(candidates.classes.shape)
-    shares = account.destinations.of(pairs)[member]
+    values, member = pairs.values, pairs.member
+    shares = account.destinations.of(values)[member]
     for _ in range(steps):
         beliefs, directed, bins, likelihood = _beliefs(candidates, account, shares)
         mine, directed, bins = beliefs[judged], directed[judged], bins[judged]
@@ -314,9 +339,9 @@ def _fit(candidates: Candidates, account: Account, num_classes: int, *, steps: i
         everyone = np.bincount(classes.ravel(), mine.ravel(), num_classes)
         right = np.bincount(labels, 1 - wrong, num_classes)
         leaning = (everyone - right + _PRIOR_ROWS * mean) / (everyone + _PRIOR_ROWS) / max(mean, 1e-12)
-        flips = np.bincount(member[judged].ravel(), directed.ravel(), len(pairs))
-        destinations = Destinations(pairs, flips, np.bincount(pairs // num_classes, flips, num_classes))
-        shares = destinations.of(pairs)[member]
+        flips = np.bincount(member[judged].ravel(), directed.ravel(), len(values))
+        destinations = Destinations(values, flips, np.bincount(values // num_classes, flips, num_classes))
+        shares = destinations.of(values)[member]
         by_class = account.by_class
         if len(account.rates) > 1:
             by_class = float((directed.sum() + 1) / (wrong.sum() + 2))
