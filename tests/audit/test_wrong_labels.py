@@ -199,3 +199,14 @@ def test_tables_of_unlike_scales_are_standardised():
     features, clean, given = blobs()
     features[:, 5] *= 1000
     assert f1(judge(features, given, CLASSES).is_issue, given != clean) > 0.9
+
+
+def test_models_that_hardly_ever_agree_flag_nothing_and_leave_the_noise_rate_open():
+    """200 classes of three images that tell nothing of their class."""
+    random = np.random.default_rng(0)
+    found = judge(random.normal(size=(600, 8)), np.arange(600) % 200, 200)
+    assert not found.is_issue.any()
+    assert found.noise_rate_interval[0] == 0
+    assert found.noise_rate_interval[1] > 0.3
+    assert (found.label_quality >= 0.5).all()
+    assert len(np.unique(found.label_quality)) > 300  # still in an order

@@ -33,6 +33,8 @@ SHARED_ERROR = 2.0
 """Times the squared error: the share of labels that a model would doubt by its own fault and that are kept."""
 DOUBTED_TRUST = 0.5
 """Weight of a doubted image's vote, which goes to the class it looks like."""
+MOST_ERROR = 0.5
+"""Share of the images that the models get wrong, above which none of their doubts is more probably right than wrong."""
 _Z = 1.96
 _COMPARED_ROWS = 2000
 
@@ -96,6 +98,8 @@ def judge(
     beliefs = posterior(candidates, num_classes, error, seed=seed)
     if memory is not None:
         beliefs = with_memory(beliefs, candidates, memory)
+    if error.expected > MOST_ERROR and further is None:  # nothing is known of how often a model of yours errs
+        beliefs = _undecided(beliefs, candidates)
     return _concluded(candidates, beliefs, voters, opinion, class_names, num_classes)
 
 
@@ -187,6 +191,20 @@ def _reliability(further: np.ndarray, models: FoldModels, labels: np.ndarray) ->
     odds = (agreements + 1) / (known.sum() - agreements + 1) * others
     ours, theirs = np.maximum(np.log(odds), 1e-3)
     return float(theirs / (ours + theirs))
+
+
+def _undecided(beliefs: Posterior, candidates: Candidates) -> Posterior:
+    """Half of each doubt, so that no label is flagged and their order stays; the noise rate may as well be 0.
+
+    A thousand classes of three images are an example: two models hardly ever name the same class, and whatever label
+    is given, they name another one.
+    """
+    rows = np.flatnonzero(candidates.own >= 0)
+    classes = beliefs.classes.copy()
+    classes[rows] /= 2
+    classes[rows, candidates.own[rows]] += 0.5
+    rate = beliefs.noise_rate / 2
+    return Posterior(classes, rate, max(beliefs.rate_spread, rate))
 
 
 def _concluded(
