@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,14 +30,8 @@ class Termination:
 def interrupt_on_termination() -> Iterator[Termination]:
     """Listens to SIGTERM; outside the main thread nothing is installed."""
     termination = Termination()
-    if threading.current_thread() is not threading.main_thread():
+    with _handled_by(termination, signal.SIGTERM):
         yield termination
-        return
-    before = signal.signal(signal.SIGTERM, termination)
-    try:
-        yield termination
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class StopRequest:
@@ -57,12 +51,19 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Listens to SIGINT and SIGTERM while training runs; outside the main thread nothing is installed."""
     request = StopRequest()
+    with _handled_by(request, signal.SIGINT, signal.SIGTERM):
+        yield request
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Signals go to a handler, and afterwards to those of before; Python allows it in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield request
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
