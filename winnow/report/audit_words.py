@@ -243,12 +243,9 @@ def _columns(letter: str) -> int:
 
 def _beginning(text: str, columns: int) -> str:
     """As much of a text as fits."""
-    whole, taken = words.visible(text), 0
-    for place, letter in enumerate(whole):
-        taken += _columns(letter)
-        if taken > columns:
-            return f"{whole[: max(0, place - 2)].rstrip()}{words.ELLIPSIS}"
-    return whole
+    whole = words.visible(text)
+    fits = _fitting(whole, columns)
+    return whole if fits == whole else f"{fits[: max(0, len(fits) - 2)].rstrip()}{words.ELLIPSIS}"
 
 
 def _middle_cut(text: str, columns: int) -> str:
