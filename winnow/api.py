@@ -146,7 +146,8 @@ def audit(
         out: the folder of the audit; a temporary one by default.
         test: images that must not be among those of the source, opened or what `open_source` opens.
         annotators: label columns of several people; their consensus then stands for the given labels.
-        weights: file of weights whose network gives the features; by default pixels, or a network trained here.
+        weights: file of weights whose network gives the features; by default edges and thumbnails, or a network trained
+            here.
         model: the network of `weights`.
         budget_minutes: how long a network may be trained for features.
         blind: images to draw among those that are not flagged, for a person to check: `blind.csv`.

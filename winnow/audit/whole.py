@@ -81,7 +81,7 @@ def weak_features(graph: Neighbours, labels: np.ndarray) -> tuple[Remark, ...]:
     sentence = (
         f"Of the ten nearest images of an image {agreement:.0%} share its label (exact). Either most labels are wrong "
         "or the features tell the classes apart badly; then fewer of the flagged labels are wrong than is estimated. "
-        "Give --weights of a good network, or more --budget."
+        "Give --weights of a good network, or, where a network was trained for it, more --budget."
     )
     return (Remark("weak_features", sentence, {"agreement": agreement}),)
 
