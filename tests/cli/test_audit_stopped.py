@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -70,6 +71,24 @@ def test_the_handlers_of_a_caller_are_as_before(done, tmp_path):
     before = [signal.getsignal(number) for number, _ in SIGNALS]
     assert run(*AUDIT, "--out", done) == 4
     assert [signal.getsignal(number) for number, _ in SIGNALS] == before
+
+
+def test_sigterm_within_an_exec_of_text_ends_with_its_own_code(tmp_path):
+    """Imports do such things: after a plain KeyboardInterrupt there, Python ends a module by SIGINT, caught or not."""
+    (tmp_path / "stopped.py").write_text(
+        "import signal\n"
+        "from winnow.train.interrupt import interrupt_on_termination\n"
+        "try:\n"
+        "    with interrupt_on_termination():\n"
+        "        exec('signal.raise_signal(signal.SIGTERM)')\n"
+        "except KeyboardInterrupt:\n"
+        "    raise SystemExit(143)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "stopped"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, check=False
+    )
+    assert done.returncode == 143
 
 
 @pytest.mark.slow

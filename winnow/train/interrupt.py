@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. A kind of its own: where a KeyboardInterrupt itself leaves an `exec` of text, as imports use it, Python
+    ends by SIGINT however it is caught afterwards.
+    """
+
+
 class Termination:
     """SIGTERM ends work as Ctrl-C does, so that what is half written is taken away.
 
@@ -23,7 +29,7 @@ class Termination:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
         self.arrived = True
-        raise KeyboardInterrupt
+        raise Terminated
 
 
 @contextmanager
